@@ -1,0 +1,1 @@
+"""The demonstration: a simulated dermoscope and a live table of its answers."""

@@ -1,0 +1,1 @@
+"""What is kept: the store, the outbox with its messages, and the result files."""

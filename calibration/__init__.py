@@ -1,0 +1,1 @@
+"""True colours: charts, profiles and their application."""

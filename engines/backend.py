@@ -1,0 +1,73 @@
+"""What a backend is: the one interface behind which ONNX Runtime, TensorRT and the cloud look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Images = NDArray[np.float32]
+"""``[N, 3, S, S]`` float32, RGB, normalised as the bundle's manifest says (see ``engines.preprocess``)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one run gives back.
+
+    ``probabilities`` is ``[N, 7]`` float32 in the order of ``engines.classes.CLASSES``, each row summing to 1;
+    ``attention`` is ``[N, 14, 14]`` float32, the class token's attention over the patches, mean over heads.
+    """
+
+    probabilities: NDArray[np.float32]
+    attention: NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """Something that runs a bundle's model. It lives in the worker process and is used by one thread."""
+
+    def run(self, images: Images) -> Output:
+        """Run the model on a batch; may raise anything, the worker turns it into :class:`BackendFailed`."""
+
+    def close(self) -> None:
+        """Give memory and devices back."""
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """How the worker process makes its backend; plain data, so that it travels to the process.
+
+    ``factory`` is ``"package.module:function"``; the function is called as ``function(bundle_folder, **options)``.
+    """
+
+    name: str
+    factory: str
+    bundle: Path
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+class EngineError(Exception):
+    """An engine could not give an answer; the capture goes to the next rung. The message says what happened."""
+
+
+class BackendFailed(EngineError):
+    """The backend raised, gave numbers that cannot be right, or failed its golden image."""
+
+
+class WorkerDied(EngineError):
+    """The worker process ended while it had work, or could not be started."""
+
+
+class DeadlineExceeded(EngineError):
+    """No answer within the time given; the worker was killed."""
+
+
+class NotReady(EngineError):
+    """The worker is starting or backing off after a fault, and will not be ready within the time given."""
+
+
+class BundleError(Exception):
+    """A bundle cannot be used. The message names the file, what is wrong and what to do."""

@@ -1,0 +1,107 @@
+"""A bundle's ``manifest.json``: everything a device must know of a model before it may run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from engines.backend import BundleError
+from engines.classes import CLASSES
+
+MANIFEST_NAME: Final = "manifest.json"
+SCHEMA_VERSION: Final = 1
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Triple = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputContract(_Part):
+    """How a picture becomes the network's input; ``mean`` and ``std`` are of RGB in 0..1."""
+
+    size: Annotated[int, Field(ge=32, le=1024)]
+    crop: Literal["centre_square"]
+    resize: Literal["area"]
+    colour_order: Literal["RGB"]
+    mean: Triple
+    std: Triple
+
+
+class OperatingPoint(_Part):
+    """The melanoma risk from which a lesion is called suspicious, and what that choice measured where it was chosen."""
+
+    threshold: Share
+    sensitivity: Share
+    specificity: Share
+    chosen_on: str
+
+
+class Golden(_Part):
+    """The self-test: an image of the bundle and the probabilities the model must give for it."""
+
+    image: str
+    probabilities: tuple[Share, ...]
+    tolerance: Annotated[float, Field(gt=0.0, le=0.1)]
+    """Largest allowed absolute difference of any probability."""
+
+
+class ReferenceStatistics(_Part):
+    """What the model's training images looked like, for drift: RGB in 0..1 after crop and resize, and the answers' shares."""
+
+    images: Annotated[int, Field(ge=1)]
+    mean_rgb: Triple
+    std_rgb: Triple
+    predicted_shares: tuple[Share, ...]
+    mean_confidence: Share
+
+
+class Manifest(_Part):
+    """The whole manifest; unknown keys are refused."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    architecture: str
+    classes: tuple[str, ...]
+    input: InputContract
+    files: dict[str, Sha256]
+    operating_point: OperatingPoint
+    golden: Golden
+    reference_statistics: ReferenceStatistics | None = None
+    provenance: dict[str, str]
+    licence: str
+    intended_use: str
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_in_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != CLASSES:
+            raise ValueError(f"classes must be exactly {list(CLASSES)}, in this order")
+        return value
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``folder/manifest.json``.
+
+    Raises:
+        BundleError: the file is missing, is not JSON, or breaks the schema; the message names file, key and value.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path}: cannot be read ({error.strerror}); point inference.bundle at a bundle folder, which holds this file"
+        ) from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise BundleError(f"{path}: {key}: {first['msg']}; install the bundle again") from error

@@ -1,0 +1,1 @@
+"""Training: dermoscopic images in, a Vision Transformer checkpoint out, with honest figures."""
