@@ -1,8 +1,8 @@
 """Start values for a Vision Transformer that must learn from few images.
 
-Mimetic initialisation (Trockman and Kolter 2023, arXiv:2305.09828): pretrained transformers have query-key products near the
-identity and value-projection products near its negative; starting there, with sinusoidal position embeddings, lets
-attention begin local instead of uniform, which small data sets cannot teach by themselves.
+Mimetic initialisation (Trockman and Kolter 2023, arXiv:2305.09828): pretrained transformers have query-key products
+near the identity and value-projection products near its negative; starting there, with sinusoidal position
+embeddings, lets attention begin local instead of uniform, which small data sets cannot teach by themselves.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The Vision Transformer: one definition from ViT-Ti to ViT-B/16, with torchvision's parameter names.
 
-The architecture is ViT of Dosovitskiy et al. 2021 ("An Image is Worth 16x16 Words", arXiv:2010.11929) as torchvision builds
-it: pre-norm blocks, LayerNorm with epsilon 1e-6, exact (erf) GELU, a learned class token and position embedding. A
-``vit_b_16`` state dict of torchvision loads into ``VisionTransformer(VIT_B_16)`` unchanged.
+The architecture is ViT of Dosovitskiy et al. 2021 ("An Image is Worth 16x16 Words", arXiv:2010.11929) as torchvision
+builds it: pre-norm blocks, LayerNorm with epsilon 1e-6, exact (erf) GELU, a learned class token and position
+embedding. A ``vit_b_16`` state dict of torchvision loads into ``VisionTransformer(VIT_B_16)`` unchanged.
 
-One thing differs from the textbook: in the last block only the class token's query is computed. A classifier reads nothing
-but that token, so every other row of the last block is dead work; leaving it out is exact, and hands out the class token's
-attention over the patches at no extra cost.
+One thing differs from the textbook: in the last block only the class token's query is computed. A classifier reads
+nothing but that token, so every other row of the last block is dead work; leaving it out is exact, and hands out the
+class token's attention over the patches at no extra cost.
 """
 
 from __future__ import annotations
@@ -98,7 +98,10 @@ class EncoderBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         # Index 2 stands for torchvision's dropout, which keeps the second layer's name "mlp.3".
         self.mlp = nn.Sequential(
-            nn.Linear(config.width, config.mlp_width), nn.GELU(), nn.Identity(), nn.Linear(config.mlp_width, config.width)
+            nn.Linear(config.width, config.mlp_width),
+            nn.GELU(),
+            nn.Identity(),
+            nn.Linear(config.mlp_width, config.width),
         )
         self.drop_path = drop_path
         for layer in (self.mlp[0], self.mlp[3]):
@@ -170,8 +173,8 @@ class VisionTransformer(nn.Module):
             images: ``[N, 3, image_size, image_size]`` float, RGB, normalised as the model was trained.
 
         Returns:
-            Logits ``[N, classes]`` before softmax, and the last block's class-token attention ``[N, heads, grid, grid]``
-            (float32; the share that went to the class token itself is left out, so a map sums to at most 1).
+            Logits ``[N, classes]`` before softmax, and the last block's class-token attention ``[N, heads, grid,
+            grid]`` (float32; the share that went to the class token itself is left out, so a map sums to at most 1).
         """
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)

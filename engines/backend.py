@@ -52,6 +52,11 @@ class BackendSpec:
 class EngineError(Exception):
     """An engine could not give an answer; the capture goes to the next rung. The message says what happened."""
 
+    def __init__(self, message: str, *, on_images: bool = False) -> None:
+        super().__init__(message)
+        self.on_images = on_images
+        """True where an engine that had passed its golden image failed while at work on these very images."""
+
 
 class BackendFailed(EngineError):
     """The backend raised, gave numbers that cannot be right, or failed its golden image."""
@@ -66,7 +71,7 @@ class DeadlineExceeded(EngineError):
 
 
 class NotReady(EngineError):
-    """The worker is starting or backing off after a fault, and will not be ready within the time given."""
+    """The images were never begun: the worker is starting, backing off, busy or stopped for all of the time given."""
 
 
 class BundleError(Exception):

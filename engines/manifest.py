@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
 
 from engines.backend import BundleError
 from engines.classes import CLASSES
@@ -30,7 +31,7 @@ class InputContract(_Part):
     resize: Literal["area"]
     colour_order: Literal["RGB"]
     mean: Triple
-    std: Triple
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class OperatingPoint(_Part):
@@ -49,6 +50,13 @@ class Golden(_Part):
     probabilities: tuple[Share, ...]
     tolerance: Annotated[float, Field(gt=0.0, le=0.1)]
     """Largest allowed absolute difference of any probability."""
+
+    @field_validator("probabilities")
+    @classmethod
+    def _one_for_each_class(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) != len(CLASSES) or abs(sum(value) - 1.0) > 1e-3:
+            raise ValueError(f"{len(CLASSES)} probabilities that sum to 1 are due, one for each class")
+        return value
 
 
 class ReferenceStatistics(_Part):
@@ -86,6 +94,19 @@ class Manifest(_Part):
         return value
 
 
+def _check_schema_version(path: Path, text: bytes) -> None:
+    """Say plainly that a bundle is of another time, before its unknown keys are complained of."""
+    try:
+        found = json.loads(text)["schema_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return  # the schema says what is wrong
+    if found != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: schema_version: {found!r} is not known to this software, which reads {SCHEMA_VERSION};"
+            " update the software, or install a bundle made for it"
+        )
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check ``folder/manifest.json``.
 
@@ -99,6 +120,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(
             f"{path}: cannot be read ({error.strerror}); point inference.bundle at a bundle folder, which holds this file"
         ) from error
+    _check_schema_version(path, text)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """From a squashed square copy to what the network sees: random views for training, fixed views for measuring.
 
-A copy of side S shows a scene of width 4/3 and height 1 (see ``training.data.ASPECT``). Each view is one affine map from the
-network's input to the copy, so an image is resampled once, whatever is done to it.
+A copy of side S shows a scene of width 4/3 and height 1 (see ``training.data.ASPECT``). Each view is one affine map
+from the network's input to the copy, so an image is resampled once, whatever is done to it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class View(str, Enum):
 class AugmentConfig:
     """Strengths of the random views; ranges are (low, high)."""
 
-    crop: tuple[float, float] = (0.55, 1.05)
+    crop: tuple[float, float] = (0.6, 1.05)
     """Side of the crop in scene heights."""
     squash_chance: float = 0.5
     """How often the proportions are left (partly) squashed."""
-    brightness: float = 0.15
-    contrast: float = 0.25
-    saturation: float = 0.25
-    hue_degrees: float = 8.0
+    brightness: float = 0.08
+    contrast: float = 0.15
+    saturation: float = 0.15
+    hue_degrees: float = 4.0
     erase_chance: float = 0.25
     erase_area: tuple[float, float] = (0.02, 0.2)
 
@@ -109,14 +109,20 @@ def _erase(view: NDArray[np.float32], rng: np.random.Generator, config: AugmentC
     view[top : top + height, left : left + width] = rng.standard_normal(3)
 
 
-def fixed_view(rgb: NDArray[np.uint8], size: int, view: View) -> NDArray[np.float32]:
-    """A view for measuring: ``[S, S, 3]`` uint8 RGB copy to ``[size, size, 3]`` float32, ImageNet-normalised."""
+def picture_in_view(rgb: NDArray[np.uint8], size: int, view: View) -> NDArray[np.uint8]:
+    """What a device would hold after cropping: ``[S, S, 3]`` uint8 RGB copy to ``[size, size, 3]`` uint8 RGB."""
     if view is View.CENTRE_CROP:
         source = rgb.shape[1]
         crop = round(source / ASPECT)
         left = (source - crop) // 2
         rgb = rgb[:, left : left + crop]
     if rgb.shape[:2] != (size, size):
-        shrinks = size < rgb.shape[0]
-        rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray((rgb.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD, np.float32)
+        how = cv2.INTER_AREA if size < rgb.shape[0] else cv2.INTER_LINEAR
+        rgb = cv2.resize(rgb, (size, size), interpolation=how).astype(np.uint8, copy=False)
+    return rgb
+
+
+def fixed_view(rgb: NDArray[np.uint8], size: int, view: View) -> NDArray[np.float32]:
+    """A view for measuring: ``[S, S, 3]`` uint8 RGB copy to ``[size, size, 3]`` float32, ImageNet-normalised."""
+    picture = picture_in_view(rgb, size, view)
+    return np.asarray((picture.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD, np.float32)

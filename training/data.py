@@ -52,6 +52,8 @@ class ImageSet:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     names: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    """The data set of each image, where it is known."""
 
 
 def read_tables(root: Path) -> list[LabelledImage]:
@@ -130,7 +132,8 @@ def group_lesions(images: Sequence[LabelledImage], copies: Sequence[tuple[int, i
 def split(images: Sequence[LabelledImage], copies: Sequence[tuple[int, int]], seed: int = 0) -> list[Part]:
     """Give every image a part, whole lesions at a time, stratified by source and class, the same for the same seed.
 
-    A group that holds an official ISIC 2017 validation image is external as a whole, so no near-copy of one is trained on.
+    A group that holds an official ISIC 2017 validation image is external as a whole, so no near-copy of one is
+    trained on.
     """
     parts = [Part.TRAIN] * len(images)
     strata: dict[tuple[str, int], list[list[int]]] = defaultdict(list)
@@ -150,3 +153,17 @@ def split(images: Sequence[LabelledImage], copies: Sequence[tuple[int, int]], se
                     parts[i] = part
             start = stop
     return parts
+
+
+def parts_of(root: Path, seed: int = 0) -> dict[Part, ImageSet]:
+    """Read all images under ``root`` and split them by lesion."""
+    images = read_tables(root)
+    everything = load_pixels(images)
+    parts = np.array([part.value for part in split(images, near_copies(everything.pixels), seed)])
+    sets = {}
+    for part in Part:
+        index = np.flatnonzero(parts == part.value)
+        names = tuple(everything.names[i] for i in index)
+        sources = tuple(images[i].source for i in index)
+        sets[part] = ImageSet(everything.pixels[index], everything.labels[index], names, sources)
+    return sets

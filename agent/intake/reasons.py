@@ -33,3 +33,27 @@ class Rejection(Exception):
         super().__init__(sentence)
         self.reason = reason
         self.sentence = sentence
+
+
+SENTENCES: dict[Reason, str] = {
+    Reason.EMPTY: "The file is empty. Take the picture again.",
+    Reason.TRUNCATED: "The picture is cut off: the file ends too early. Take the picture again, or copy the file again.",
+    Reason.DAMAGED: "The picture is damaged and cannot be read. Take the picture again, or copy the file again.",
+    Reason.NOT_A_PICTURE: "This file is not a picture. Save pictures as JPEG, PNG, TIFF, BMP or DICOM.",
+    Reason.TOO_MANY_BYTES: "The file is too large ({size} MB; at most {limit} MB). Set the camera to a smaller picture.",
+    Reason.TOO_MANY_PIXELS: (
+        "The picture is too large ({width} x {height} pixels; at most {limit} million). "
+        "Set the camera to a smaller picture."
+    ),
+    Reason.UNSUPPORTED: "Pictures of this kind ({kind}) cannot be read. Save pictures as JPEG, PNG, TIFF, BMP or DICOM.",
+    Reason.SEVERAL_PICTURES: "The file holds {count} pictures. Save each picture in a file of its own.",
+    Reason.NOT_A_FILE: "This is {kind}, not a picture. Remove it, or give it another name.",
+    Reason.LINK_OUTSIDE: "This is a link to something outside the camera's folder. Copy the picture itself into the folder.",
+    Reason.UNREADABLE: "The file may not be read. Ask the technician to allow reading of the camera's folder.",
+}
+"""One sentence for each reason that intake gives; the parts in braces are filled in by :func:`refuse`."""
+
+
+def refuse(reason: Reason, **parts: object) -> Rejection:
+    """The rejection for ``reason``, its sentence filled with ``parts``; for the caller to raise."""
+    return Rejection(reason, SENTENCES[reason].format(**parts))

@@ -1,0 +1,209 @@
+"""The way from a capture to its answer: one function for the daemon, the command and the tests.
+
+``analyse`` is ``prepare`` (the picture's part: decode, judge, preprocess), ``infer`` (the ladder's part) and ``conclude``
+(the reader's part) one after the other. They are apart so that one capture can be prepared while another is inferred,
+and so that a 12-megapixel picture is given back before its inference begins: what goes on is a preview and 0.6 MB of input.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Final
+
+from agent.answer import texts
+from agent.answer.diagnosis import diagnose
+from agent.answer.heatmap import Attention, heatmap_png
+from agent.answer.overlay import PANEL_HEIGHT, PANEL_WIDTH
+from agent.answer.quality import measure
+from agent.answer.scan import Answer, Calibration, CalibrationState, PassedOver, Quality
+from agent.answer.shrink import RGB, fit, shrink
+from agent.intake.capture import Capture
+from agent.intake.decode import decode
+from agent.intake.picture import DecodeLimits
+from agent.intake.sidecar import Sidecar
+from engines.backend import Images
+from engines.bundle import Bundle
+from engines.ladder import Ladder, LadderResult
+from engines.preprocess import preprocess
+
+LEAST_TIME_S: Final = 0.05
+"""What the ladder is still given when preparing used the deadline up: late, but an answer."""
+ABOUT_KEYS: Final = ("patient_id", "body_site", "age", "sex", "skin_type")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an analysis needs beside the capture; made once at start."""
+
+    bundle: Bundle
+    ladder: Ladder
+    limits: DecodeLimits
+    deadline_s: float
+    """For the whole answer, from the start of work."""
+    device_id: str
+    clinic_id: str
+    software_version: str
+    clock: Callable[[], datetime]
+    """Wall time with a time zone, for the record only."""
+    clock_trusted: Callable[[], bool]
+    monotonic: Callable[[], float] = time.perf_counter
+    """Seconds, for every interval (F16)."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A capture's picture made ready for the network. The full picture is no longer held."""
+
+    capture: Capture
+    started: float
+    """``Setting.monotonic`` when work on the capture began."""
+    images: Images
+    """``[1, 3, S, S]``."""
+    preview: RGB
+    """At most 540 x 720 pixels, the picture's own aspect."""
+    quality: Quality
+    notes: tuple[str, ...]
+    captured_at: datetime
+    about: dict[str, str]
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The answer, and what is needed beside it to draw the overlay and to file it."""
+
+    answer: Answer
+    rgb: RGB
+    """The preview of the picture."""
+    attention: Attention
+    """``[14, 14]`` float32."""
+    about: dict[str, str]
+    """What the sidecar and the file say of the patient, as text under the sidecar's keys; never leaves the device."""
+
+
+def analyse(capture: Capture, setting: Setting, scan_id: str, sidecar: Callable[[], Sidecar]) -> Analysis:
+    """Analyse one capture.
+
+    Args:
+        capture: the complete file.
+        setting: bundle, ladder, limits, clocks.
+        scan_id: the answer's id.
+        sidecar: reads the capture's sidecar; called once, after inference, since cameras write it after the picture.
+
+    Raises:
+        Rejection: the picture is at fault; the sentence is for the person who took it.
+        EngineError: no rung of the ladder gave an answer.
+    """
+    prepared = prepare(capture, setting)
+    result = infer(prepared, setting)
+    return conclude(prepared, result, setting, scan_id, sidecar)
+
+
+def prepare(capture: Capture, setting: Setting) -> Prepared:
+    """Decode the capture, judge the picture, and make the network's input; raises Rejection."""
+    started = lap = setting.monotonic()
+    timings: dict[str, float] = {}
+
+    def timed(stage: str) -> None:
+        nonlocal lap
+        now = setting.monotonic()
+        timings[stage] = max(0.0, (now - lap) * 1000.0)
+        lap = now
+
+    picture = decode(capture.data, setting.limits, capture.path.name)
+    timed("decode")
+    quality = measure(picture.rgb)
+    timed("quality")
+    images = preprocess(picture.rgb, setting.bundle.manifest.input)
+    timed("preprocess")
+    height, width = picture.rgb.shape[:2]
+    preview = shrink(picture.rgb, *fit(height, width, PANEL_HEIGHT, PANEL_WIDTH))
+    timed("preview")
+    return Prepared(
+        capture=capture,
+        started=started,
+        images=images,
+        preview=preview,
+        quality=quality,
+        notes=picture.notes if capture.stable else (*picture.notes, texts.NEVER_ENDED),
+        captured_at=picture.captured_at or datetime.fromtimestamp(capture.stamp.mtime_ns / 1e9, tz=timezone.utc),
+        about=dict(picture.about),
+        timings_ms=timings,
+    )
+
+
+def infer(prepared: Prepared, setting: Setting) -> LadderResult:
+    """Run the ladder with what is left of the deadline; raises EngineError."""
+    left = setting.deadline_s - (setting.monotonic() - prepared.started)
+    return setting.ladder.run(prepared.images, max(LEAST_TIME_S, left))
+
+
+def conclude(
+    prepared: Prepared, result: LadderResult, setting: Setting, scan_id: str, sidecar: Callable[[], Sidecar]
+) -> Analysis:
+    """Draw the answer from what the network gave."""
+    lap = setting.monotonic()
+    manifest = setting.bundle.manifest
+    attention = result.output.attention[0]
+    diagnosis, operating, recommendation = diagnose(result.output.probabilities[0], manifest)
+    heatmap = base64.b64encode(heatmap_png(attention)).decode("ascii")
+    said = sidecar()
+    about, contradiction = merge_about(prepared.about, said)
+    ended = setting.monotonic()
+    took = max(0.0, ended - prepared.started)
+    warnings = (
+        *prepared.quality.warnings,
+        texts.NOT_CALIBRATED,
+        *prepared.notes,
+        *((said.warning,) if said.warning else ()),
+        *contradiction,
+        *((texts.late(took, setting.deadline_s),) if took > setting.deadline_s else ()),
+    )
+    capture = prepared.capture
+    answer = Answer(
+        diagnosis=diagnosis,
+        attention_map=heatmap,
+        recommendation=recommendation,
+        model_version=setting.bundle.label,
+        latency_ms=took * 1000.0,
+        scan_id=scan_id,
+        image_sha256=capture.sha256,
+        clinic_id=setting.clinic_id,
+        device_id=setting.device_id,
+        dermoscope_id=capture.dermoscope_id,
+        patient_id=about.get("patient_id"),
+        captured_at=prepared.captured_at,
+        answered_at=setting.clock(),
+        backend=result.backend,
+        passed_over=tuple(PassedOver(backend=backend, reason=reason) for backend, reason in result.passed_over),
+        operating=operating,
+        # There are no colour profiles in this version, and the answer says so.
+        calibration=Calibration(profile_id=None, state=CalibrationState.NONE),
+        quality=prepared.quality,
+        warnings=warnings,
+        timings_ms={
+            **prepared.timings_ms,
+            "inference": max(0.0, result.run_ms),
+            "explain": max(0.0, (ended - lap) * 1000.0),
+        },
+        software_version=setting.software_version,
+        model_sha256=setting.bundle.model_sha256,
+        clock_trusted=setting.clock_trusted(),
+    )
+    return Analysis(answer=answer, rgb=prepared.preview, attention=attention, about=about)
+
+
+def merge_about(picture: dict[str, str], sidecar: Sidecar) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What file and sidecar say together, the sidecar winning, and a warning where they name different patients."""
+    merged = {key: value for key, value in picture.items() if value}
+    for key in ABOUT_KEYS:
+        value = getattr(sidecar, key)
+        if value is not None and value != "":
+            merged[key] = str(value)
+    in_picture = picture.get("patient_id")
+    differ = bool(in_picture and sidecar.patient_id and in_picture.strip() != str(sidecar.patient_id).strip())
+    return merged, (texts.PATIENTS_DIFFER,) if differ else ()

@@ -1,0 +1,56 @@
+"""``dermascan run``: the daemon in the foreground, as a service runs it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from agent.config import load_config
+from agent.exits import EXIT_FAILED, EXIT_OK
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="watch the dermoscopes' folders and answer every capture",
+        description="Watch the dermoscopes' folders and answer every capture, until SIGTERM or SIGINT. "
+        "Exit codes: 0 stopped as asked, 1 the store or the engine cannot be used, 78 the configuration is wrong.",
+    )
+    parser.add_argument("--config", type=Path, required=True, help="settings file (agent.example.toml explains every key)")
+    parser.add_argument("--verbose", action="store_true", help="log what a developer wants to know, too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the daemon until a signal."""
+    from agent.daemon import Daemon
+    from agent.records.store import StoreError
+
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    daemon = Daemon(load_config(arguments.config))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        daemon.start()
+    except StoreError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    log = logging.getLogger(__name__)
+    log.info("watching %s", ", ".join(str(scope.folder) for scope in daemon.config.dermoscopes))
+    announced = False
+    while not stop.wait(None if announced else 0.05):
+        if not announced and daemon.wait_ready(0.0):
+            log.info("ready: an engine has passed its golden image")
+            announced = True
+    daemon.stop()
+    return EXIT_OK

@@ -1,0 +1,127 @@
+"""The settings, ``agent.toml``: read once, checked whole, immutable afterwards (F24)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+RungName: TypeAlias = Literal["cpu"]
+"""The rungs this version has."""
+
+_PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. One line for each fault: file, key, value, what is allowed."""
+
+
+def _from_file(value: Path, info: ValidationInfo) -> Path:
+    """Paths in the file are relative to the file's own folder."""
+    folder = (info.context or {}).get("folder", Path())
+    return Path(folder, value.expanduser()).absolute()
+
+
+LocalPath: TypeAlias = Annotated[Path, AfterValidator(_from_file)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DeviceSection(_Section):
+    """``[device]``: who this device is and where it keeps everything."""
+
+    id: Identifier
+    clinic_id: Identifier
+    state_dir: Annotated[LocalPath, Field(strict=False)]
+
+
+class DermoscopeSection(_Section):
+    """``[[dermoscope]]``: a dermoscope and the folder it writes to."""
+
+    id: Identifier
+    folder: Annotated[LocalPath, Field(strict=False)]
+
+
+class InferenceSection(_Section):
+    """``[inference]``: the model and what may run it."""
+
+    bundle: Annotated[LocalPath, Field(strict=False)]
+    ladder: Annotated[tuple[RungName, ...], Field(min_length=1, strict=False)] = ("cpu",)
+    deadline_s: Annotated[float, Field(ge=0.5, le=60.0)] = 3.0
+
+
+class StoreSection(_Section):
+    """``[store]``: how much disk the answers may take."""
+
+    quota_mb: Annotated[int, Field(ge=64, le=1_000_000)] = 8192
+
+
+class Config(_Section):
+    """The whole file."""
+
+    device: DeviceSection
+    dermoscopes: Annotated[tuple[DermoscopeSection, ...], Field(alias="dermoscope", min_length=1, strict=False)]
+    inference: InferenceSection
+    store: StoreSection = StoreSection()
+
+
+def _sentence(path: Path, error: ErrorDetails) -> str:
+    key = ".".join(f"{part}" for part in error["loc"])
+    kind, value = error["type"], error.get("input")
+    if kind == "missing":
+        return f"{path}: {key}: is missing; add it (agent.example.toml explains every key)"
+    if kind == "extra_forbidden":
+        return f"{path}: {key}: this version knows no such key; remove it or mend its spelling (see agent.example.toml)"
+    allowed = _PATTERN_WORDS if kind == "string_pattern_mismatch" else error["msg"].removeprefix("Input should be ")
+    return f"{path}: {key} = {value!r}: not usable; allowed is {allowed}"
+
+
+def _duplicates(path: Path, config: Config) -> list[str]:
+    faults = []
+    seen: dict[object, str] = {}
+    for number, scope in enumerate(config.dermoscopes):
+        for key, value in (("id", scope.id), ("folder", scope.folder)):
+            if (first := seen.setdefault(value, f"dermoscope.{number}.{key}")) != f"dermoscope.{number}.{key}":
+                faults.append(
+                    f"{path}: dermoscope.{number}.{key} = {str(value)!r}: also given as {first}; each dermoscope needs its own"
+                )
+        if scope.folder == config.device.state_dir or scope.folder in config.device.state_dir.parents:
+            faults.append(
+                f"{path}: device.state_dir = {str(config.device.state_dir)!r}: lies in the folder of dermoscope {scope.id}; "
+                "the agent's own files must lie elsewhere"
+            )
+    return faults
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: with one line for every fault found.
+    """
+    try:
+        content = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the file with --config FILE") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    try:
+        config = Config.model_validate(content, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(path, detail) for detail in error.errors())) from error
+    if faults := _duplicates(path, config):
+        raise ConfigError("\n".join(faults))
+    return config

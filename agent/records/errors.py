@@ -1,0 +1,23 @@
+"""What the store says when it cannot do what was asked."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The store cannot open or cannot do this. The text says which file, what is wrong and what to do."""
+
+
+class StoreFull(StoreError):
+    """The quota or the disk is full (F06): nothing of the batch was written. Pause intake, make room, try again."""
+
+
+class StoreClosed(StoreError):
+    """The store was closed before this was committed: it did not happen."""
+
+
+class UnknownScan(StoreError):
+    """No scan of this id was ever claimed."""
+
+
+class AlreadyTerminal(StoreError):
+    """The scan is answered or rejected already: a capture reaches exactly one terminal state, once."""

@@ -1,0 +1,119 @@
+"""The tables of ``dermascan.db``, their migrations, and the stamps by which the file is known as ours (F10)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
+
+APPLICATION_ID = 0x44534544
+"""``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
+
+SCHEMA_VERSION = 1
+"""``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
+
+TABLES = (
+    """
+    CREATE TABLE device (
+        only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+        id TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE scans (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        scan_id TEXT NOT NULL UNIQUE,
+        identity TEXT NOT NULL UNIQUE,
+        image_sha256 TEXT,
+        path TEXT NOT NULL,
+        path_bytes BLOB NOT NULL,
+        dermoscope_id TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('received', 'answered', 'rejected')),
+        reason TEXT,
+        sentence TEXT,
+        backend TEXT,
+        attempts INTEGER NOT NULL CHECK (attempts >= 1),
+        metadata TEXT NOT NULL DEFAULT '{}',
+        result TEXT,
+        received_at TEXT NOT NULL,
+        finished_at TEXT,
+        boot_id TEXT NOT NULL,
+        received_monotonic_ns INTEGER NOT NULL,
+        clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
+        files_written INTEGER NOT NULL DEFAULT 0 CHECK (files_written IN (0, 1)),
+        CHECK ((state = 'received') = (finished_at IS NULL)),
+        CHECK ((state = 'received') = (result IS NULL)),
+        CHECK ((state = 'answered') = (backend IS NOT NULL)),
+        CHECK ((state = 'rejected') = (reason IS NOT NULL AND sentence IS NOT NULL))
+    ) STRICT
+    """,
+    "CREATE INDEX scans_by_state ON scans (state, seq)",
+    "CREATE INDEX scans_without_files ON scans (seq) WHERE files_written = 0 AND state <> 'received'",
+    """
+    CREATE TABLE sightings (
+        dermoscope_id TEXT NOT NULL,
+        path_bytes BLOB NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
+        scan_id TEXT NOT NULL REFERENCES scans (scan_id),
+        PRIMARY KEY (dermoscope_id, path_bytes)
+    ) STRICT
+    """,
+    "CREATE INDEX sightings_by_scan ON sightings (scan_id)",
+    """
+    CREATE TABLE outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        scan_id TEXT NOT NULL REFERENCES scans (scan_id),
+        type TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        event BLOB NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'acknowledged', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        created_at TEXT NOT NULL,
+        UNIQUE (scan_id, type)
+    ) STRICT
+    """,
+    "CREATE INDEX outbox_by_state ON outbox (state, seq)",
+)
+
+
+def migrations() -> Migrations:
+    """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
+    from sqlite_utils import Migrations  # only where there is something to migrate: it costs 10 MB and 0.1 s
+
+    steps = Migrations("dermascan")
+
+    @steps()
+    def m001_first_tables(db: Database) -> None:
+        for statement in TABLES:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+
+    return steps
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an open connection (autocommit mode) up to ``SCHEMA_VERSION``."""
+    if user_version(connection) == SCHEMA_VERSION:
+        return
+    from sqlite_utils import Database
+
+    migrations().apply(Database(connection))
+
+
+def user_version(connection: sqlite3.Connection) -> int:
+    """Which schema the file says it has."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def stamp_device(connection: sqlite3.Connection, device_id: str) -> None:
+    """Write whose database this is; once, at its making."""
+    connection.execute("INSERT INTO device (only_row, id) VALUES (1, ?)", (device_id,))

@@ -1,0 +1,202 @@
+"""The store: every capture's row, its one ending, and the event of it, durable before anyone hears of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent.intake.capture import FileStamp
+from agent.intake.reasons import Reason
+from agent.records import scans
+from agent.records.checkpoint import Checkpointer
+from agent.records.messages import Sender
+from agent.records.opening import StateLock, open_database
+from agent.records.scans import Claim, Counts, Received, Unfinished, Unwritten
+from agent.records.writer import Writer
+
+CLOSE_TIMEOUT_S = 10.0
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _nobody_vouches() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Where times come from, so that tests need not wait and a device in 1970 says so (F16).
+
+    ``trusted`` tells whether the wall clock may be believed; nobody vouches for it unless told otherwise.
+    """
+
+    wall: Callable[[], datetime] = _now
+    monotonic_ns: Callable[[], int] = time.monotonic_ns
+    trusted: Callable[[], bool] = _nobody_vouches
+
+
+class Store:
+    """Owner of the database of one ``state_dir``. Its methods may be called from any thread.
+
+    Those that write return a future, kept once the change is on the disk. It raises ``StoreFull`` where there was no
+    room (nothing was written; try again), another ``StoreError`` where the change was refused. Cancelling does nothing.
+    """
+
+    def __init__(self, writer: Writer, checkpointer: Checkpointer, lock: StateLock, sender: Sender, clocks: Clocks):
+        self._writer = writer
+        self._checkpointer = checkpointer
+        self._lock = lock
+        self._sender = sender
+        self._clocks = clocks
+        self._boot_id = _boot_id()
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: Path,
+        device_id: str,
+        quota_mb: int,
+        *,
+        clinic_id: str,
+        software_version: str,
+        clocks: Clocks | None = None,
+    ) -> Store:
+        """Open or make ``state_dir/dermascan.db``, and keep every other agent out of ``state_dir``.
+
+        A damaged database is moved to ``state_dir/quarantine`` and what can be read of it is carried over (F10).
+
+        Raises:
+            StoreError: another agent runs here; the database is another device's or a newer version's; or the
+                folder cannot be written. The text says what to do.
+        """
+        sender = Sender(clinic_id, device_id, software_version)
+        lock = StateLock.take(state_dir)
+        try:
+            connection = open_database(state_dir, sender, quota_mb)
+        except BaseException:
+            lock.release()
+            raise
+        checkpointer = Checkpointer(state_dir / "dermascan.db-wal")
+        checkpointer.written()  # a log may be left from a crash
+        return cls(Writer(connection, checkpointer), checkpointer, lock, sender, clocks or Clocks())
+
+    def claim(
+        self, arrival_identity: str, image_sha256: str | None, path: Path, dermoscope_id: str, stamp: FileStamp
+    ) -> Future[Claim]:
+        """Make the content's scan durable in state ``received``, or find it; count the attempt; note the sighting."""
+        received = Received(
+            arrival_identity,
+            image_sha256,
+            path,
+            dermoscope_id,
+            stamp,
+            self._time(),
+            self._boot_id,
+            self._clocks.monotonic_ns(),
+            self._clocks.trusted(),
+        )
+        return self._writer.submit(partial(scans.claim, device_id=self._sender.device_id, received=received))
+
+    def answer(
+        self, scan_id: str, answer_json: str, backend: str, metadata: Mapping[str, Any] | None = None
+    ) -> Future[None]:
+        """Finish a scan with its answer (``Answer`` as JSON), and put its event in the outbox: one transaction.
+
+        ``metadata`` (patient fields of sidecar or DICOM) is added to what is kept; it stays on the device.
+        """
+        finished_at, fields = self._time(), dict(metadata or {})
+        return self._writer.submit(
+            lambda db: scans.answer(db, self._sender, scan_id, answer_json, backend, fields, finished_at)
+        )
+
+    def reject(self, scan_id: str, reason: Reason, sentence: str) -> Future[None]:
+        """Finish a scan as refused, and put its event in the outbox: one transaction."""
+        finished_at = self._time()
+        return self._writer.submit(
+            lambda db: scans.reject(db, self._sender, scan_id, reason.value, sentence, finished_at)
+        )
+
+    def add_metadata(self, scan_id: str, metadata: Mapping[str, Any]) -> Future[bool]:
+        """Add patient fields that came after the answer. True: the kept answer changed, so write its file again."""
+        json.dumps(metadata)  # what is no JSON fails here, before it is queued
+        return self._writer.submit(lambda db: scans.add_metadata(db, scan_id, metadata))
+
+    def files_written(self, scan_id: str) -> Future[None]:
+        """Note that a finished scan's files lie durable in ``results/``."""
+        return self._writer.submit(lambda db: scans.files_written(db, scan_id))
+
+    def unfinished(self) -> list[Unfinished]:
+        """The scans to go on with after a start, oldest first."""
+        return self._read(scans.unfinished)
+
+    def without_files(self) -> list[Unwritten]:
+        """Finished scans whose files are not confirmed, oldest first."""
+        return self._read(scans.without_files)
+
+    def known(self, dermoscope_id: str) -> dict[bytes, FileStamp]:
+        """Each path claimed from a dermoscope's folder (``os.fsencode``), with its stamp then.
+
+        Those still in state ``received`` are among them: ``unfinished`` is how one comes back to these.
+        """
+        return self._read(lambda db: scans.known(db, dermoscope_id))
+
+    def result_json(self, scan_id: str) -> str | None:
+        """What is kept as the scan's result and belongs in its result file; None while there is none."""
+        return self._read(lambda db: scans.result_json(db, scan_id))
+
+    def counts(self) -> Counts:
+        """Scans and outbox rows by state."""
+        return self._read(scans.counts)
+
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the write-ahead log's file."""
+        return self._checkpointer.wal_bytes()
+
+    @property
+    def blocked_checkpoints(self) -> int:
+        """Checkpoints that a reader kept from finishing, since the start (F08)."""
+        return self._checkpointer.blocked
+
+    @property
+    def commits(self) -> int:
+        """Transactions written since the start."""
+        return self._writer.commits
+
+    @property
+    def busy_retries(self) -> int:
+        """How often a transaction waited for a foreign lock, since the start (F07)."""
+        return self._writer.busy_retries
+
+    def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Finish what is queued, checkpoint, close, and let another agent in. A second call does nothing."""
+        self._writer.close(timeout_s)
+        self._lock.release()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, run: Callable[[Any], Any]) -> Any:
+        return self._writer.submit(run, writes=False).result()
+
+    def _time(self) -> str:
+        return self._clocks.wall().astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "unknown"

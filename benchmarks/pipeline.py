@@ -1,0 +1,252 @@
+"""The pipeline against the bare forward pass of its engine, side by side in one run: ``python -m benchmarks.pipeline``.
+
+Machines drift, so the figures that are compared are taken in turn (a few bare passes, a few captures, and again), and the
+ratios are of medians (or of the 99th percentile of captures to the median of bare passes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from agent.answer.pipeline import analyse
+from agent.config import load_config
+from agent.daemon import Daemon, Finished
+from agent.intake.capture import Capture, FileStamp
+from agent.intake.sidecar import Sidecar
+from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write
+from benchmarks.process import AgentProcess, peak_mb, resident_mb, write_config
+from build.random_bundle import write_random_bundle
+from engines.bundle import demo_bundle_folder, load_bundle
+from engines.onnx_cpu import open_backend
+from engines.preprocess import preprocess
+
+BURST = 50
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; times in ms; ``ratio`` to the bare forward pass's median where that makes sense."""
+
+    what: str
+    value: str
+    ratio: str = ""
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    p50, p95, p99 = (float(v) for v in np.percentile(values, [50, 95, 99]))
+    return p50, p95, p99
+
+
+def _times(work: Callable[[], object], count: int) -> list[float]:
+    """Milliseconds of each of ``count`` calls."""
+    values = []
+    for _ in range(count):
+        started = time.perf_counter()
+        work()
+        values.append((time.perf_counter() - started) * 1e3)
+    return values
+
+
+class Commits:
+    """Collects the daemon's commits, and waits for them."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Finished] = {}
+        self._changed = threading.Condition()
+
+    def __call__(self, finished: Finished) -> None:
+        with self._changed:
+            self._seen[finished.path.name] = finished
+            self._changed.notify_all()
+
+    def wait(self, names: Sequence[str], timeout_s: float = 300) -> list[Finished]:
+        """The commits of these files, once all are there."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: all(name in self._seen for name in names), timeout_s):
+                raise TimeoutError(f"not committed within {timeout_s} s: {[n for n in names if n not in self._seen]}")
+            finished = [self._seen[name] for name in names]
+        for one in finished:
+            if one.answer is None:
+                raise RuntimeError(f"{one.path.name}: refused ({one.sentence}); the measurement would be of nothing")
+        return finished
+
+
+def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) -> list[Row]:
+    """Everything that is compared with one bundle's bare forward pass."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        commits = Commits()
+        daemon = Daemon(load_config(write_config(root, bundle, 1)), on_finished=commits)
+        backend = open_backend(bundle)
+        contract = load_bundle(bundle, check_hashes=False).manifest.input
+        images = preprocess(cv2.imread(str(bundle / "golden.png"))[:, :, ::-1], contract)
+        daemon.start()
+        try:
+            if not daemon.wait_ready(120):
+                raise TimeoutError(f"{name}: no engine became ready in 120 s")
+            _times(lambda: backend.run(images), 3)
+            for kind in kinds:
+                rows += _measure_kind(daemon, commits, root / "scope-0", lambda: backend.run(images), kind, rounds)
+            rows.append(_burst(commits, root / "scope-0", lambda: backend.run(images)))
+        finally:
+            daemon.stop()
+            backend.close()
+    return [Row(f"{name}: {row.what}", row.value, row.ratio) for row in rows]
+
+
+def _measure_kind(
+    daemon: Daemon, commits: Commits, folder: Path, bare: Callable[[], object], kind: Kind, rounds: int
+) -> list[Row]:
+    setting = daemon._setting  # noqa: SLF001 - the same setting, so that the same engine is compared
+    files = distinct(kind)
+    bare_ms: list[float] = []
+    analyse_ms: list[float] = []
+    daemon_ms: list[float] = []
+
+    def analyse_once() -> None:
+        data = next(files)
+        stamp = FileStamp(0, 0, len(data), 0, 0)
+        capture = Capture.from_bytes(Path(f"x{kind.suffix}"), "bench", stamp, data)
+        started = time.perf_counter()
+        analyse(capture, setting, "bench", lambda: Sidecar())
+        analyse_ms.append((time.perf_counter() - started) * 1e3)
+
+    for number in range(rounds):
+        bare_ms += _times(bare, 3)
+        for _ in range(2):
+            analyse_once()
+        for shot in range(3):
+            name = f"{kind.width}-{number}-{shot}{kind.suffix}"
+            data = next(files)
+            closed = write(folder, name, data)
+            (finished,) = commits.wait([name])
+            daemon_ms.append((finished.committed - closed) * 1e3)
+            time.sleep(0.03)  # the files of this answer are still being written
+    base = float(np.median(bare_ms))
+    a50, a95, a99 = _percentiles(analyse_ms)
+    d50, d95, d99 = _percentiles(daemon_ms)
+    b50, b95, b99 = _percentiles(bare_ms)
+
+    def both(*values: float) -> tuple[str, str]:
+        return " / ".join(f"{v:.1f} ms" for v in values), " / ".join(f"{v / base:.2f}" for v in values)
+
+    return [
+        Row(f"bare forward pass, beside {kind.name} (p50 / p95 / p99)", *both(b50, b95, b99)),
+        Row(f"`analyse`, {kind.name} (p50 / p95 / p99)", *both(a50, a95, a99)),
+        Row(f"file closed → answer committed, {kind.name} (p50 / p95 / p99)", *both(d50, d95, d99)),
+    ]
+
+
+def _burst(commits: Commits, folder: Path, bare: Callable[[], object]) -> Row:
+    """A visit's burst: how many captures a second, against the bare engine's passes a second just before and after."""
+    files = distinct(JPEG_XGA)
+    waiting = [(f"burst-{number}.jpg", next(files)) for number in range(BURST)]
+    before = _times(bare, 10)
+    started = time.monotonic()
+    for name, data in waiting:
+        write(folder, name, data)
+    last = max(finished.committed for finished in commits.wait([name for name, _ in waiting]))
+    time.sleep(0.5)
+    after = _times(bare, 10)
+    rate, bare_rate = BURST / (last - started), 1e3 / float(np.median(before + after))
+    return Row(f"burst of {BURST} captures (1024×768 JPEG)", f"{rate:.1f} /s", f"{rate / bare_rate:.2f} of bare throughput")
+
+
+def measure_attention(with_it: Path, without_it: Path, rounds: int) -> Row:
+    """What handing out the attention map costs the engine: the same weights with and without the output."""
+    sessions = []
+    for bundle in (with_it, without_it):
+        options = onnxruntime.SessionOptions()
+        sessions.append(onnxruntime.InferenceSession(str(bundle / "model.onnx"), options, ["CPUExecutionProvider"]))
+    images = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for session, values in zip(sessions, times, strict=True):
+            values += _times(lambda session=session: session.run(None, {"images": images}), 3)  # type: ignore[misc]
+    on, off = (float(np.median(values)) for values in times)
+    return Row("ViT-B/16: engine with the attention output / without", f"{on:.1f} / {off:.1f} ms", f"{on / off:.3f}")
+
+
+def measure_process(name: str, bundle: Path, idle_s: float) -> list[Row]:
+    """Start, idle processor time and memory of the agent as a process, watching four folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with AgentProcess(write_config(root, bundle, 4)) as process:
+            ready = process.wait_for("ready:", 120)
+            time.sleep(3)
+            used = process.cpu_seconds()
+            time.sleep(idle_s)
+            idle = (process.cpu_seconds() - used) / idle_s
+            for kind, count in ((JPEG_XGA, 20), (JPEG_12MP, 5)):
+                files = distinct(kind)
+                for number in range(count):
+                    write(root / "scope-0", f"{kind.width}-{number}.jpg", next(files))
+                for _ in range(count):
+                    process.wait_for("answered", 120)
+            time.sleep(1)
+            return [
+                Row(f"{name}: start → ready", f"{ready * 1e3:.0f} ms"),
+                Row(f"{name}: idle, 4 folders watched, {idle_s:.0f} s", f"{idle * 100:.2f} % of one core"),
+                Row(f"{name}: agent without its worker, resident after 25 captures", f"{resident_mb(process.agent):.0f} MB"),
+                Row(f"{name}: agent without its worker, peak", f"{peak_mb(process.agent):.0f} MB"),
+                Row(f"{name}: worker, resident / peak", f"{resident_mb(process.worker):.0f} / {peak_mb(process.worker):.0f} MB"),
+            ]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown."""
+    lines = ["| measured | value | ratio |", "|---|---|---|"]
+    lines += [f"| {row.what} | {row.value} | {row.ratio} |" for row in rows]
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What it was measured on, in one line."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.machine(),
+    )
+    versions = f"Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}"
+    return f"{model}, {len(__import__('os').sched_getaffinity(0))} cores; {versions}"
+
+
+def main() -> int:
+    """Measure everything and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of bare passes and captures (default 20)")
+    parser.add_argument("--idle-s", type=float, default=60, help="seconds of idling to measure (default 60)")
+    parser.add_argument("--only", choices=("demo", "vit_b_16"), help="measure one bundle only")
+    arguments = parser.parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        print("making a randomly initialised ViT-B/16 to measure with ...", file=sys.stderr)
+        big, bare = Path(folder, "with"), Path(folder, "without")
+        if arguments.only != "demo":
+            write_random_bundle("vit_b_16", big)
+            write_random_bundle("vit_b_16", bare, attention=False)
+            rows.append(measure_attention(big, bare, arguments.rounds))
+        bundles = {"ViT-B/16": big, "demo (ViT-Ti/16)": demo_bundle_folder()}
+        chosen = {"demo": ["demo (ViT-Ti/16)"], "vit_b_16": ["ViT-B/16"]}.get(arguments.only, list(bundles))
+        for name in chosen:
+            print(f"measuring {name} ...", file=sys.stderr)
+            rows += measure_bundle(name, bundles[name], (JPEG_XGA, JPEG_12MP, PNG_XGA), arguments.rounds)
+            rows += measure_process(name, bundles[name], arguments.idle_s)
+    print(f"{machine()}\n\n{table(rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

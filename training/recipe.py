@@ -1,0 +1,34 @@
+"""What decides a training run beside the data: the sizes, rates and strengths of the recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the schedule at one image size; the cosine starts anew in each."""
+
+    image_size: int
+    epochs: int
+    learning_rate: float
+    warmup_epochs: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run beside the data."""
+
+    model: str = "vit_ti_16"
+    stages: tuple[Stage, ...] = (Stage(128, 50, 5e-4, 3), Stage(224, 12, 2e-4, 1))
+    batch: int = 32
+    weight_decay: float = 0.01
+    drop_path: float = 0.05
+    ema_decay: float = 0.998
+    mixup_chance: float = 0.3
+    mixup_alpha: float = 0.2
+    sampler_power: float = 0.5
+    """The sampler draws class i with weight ``N_i ** -sampler_power`` per image; class weights balance what remains."""
+    patience: int = 15
+    """Epochs without a better validation figure after which the second half of a stage ends early."""
+    seed: int = 0
