@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except (ConfigError, BundleError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return EXIT_CONFIG
     except BrokenPipeError:
         # The reader went away ("dermascan scans | head"): nothing is wrong, and nobody is left to tell.

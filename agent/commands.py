@@ -21,7 +21,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Watch the dermoscopes' folders and answer every capture, until SIGTERM or SIGINT. "
         "Exit codes: 0 stopped as asked, 1 the store or the engine cannot be used, 78 the configuration is wrong.",
     )
-    parser.add_argument("--config", type=Path, required=True, help="settings file (agent.example.toml explains every key)")
+    parser.add_argument("--config", type=Path, required=True, help="settings (agent.example.toml explains every key)")
     parser.add_argument("--verbose", action="store_true", help="log what a developer wants to know, too")
     parser.set_defaults(run=run)
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         daemon.start()
     except StoreError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return EXIT_FAILED
     log = logging.getLogger(__name__)
     log.info("watching %s", ", ".join(str(scope.folder) for scope in daemon.config.dermoscopes))

@@ -94,12 +94,13 @@ def _duplicates(path: Path, config: Config) -> list[str]:
         for key, value in (("id", scope.id), ("folder", scope.folder)):
             if (first := seen.setdefault(value, f"dermoscope.{number}.{key}")) != f"dermoscope.{number}.{key}":
                 faults.append(
-                    f"{path}: dermoscope.{number}.{key} = {str(value)!r}: also given as {first}; each dermoscope needs its own"
+                    f"{path}: dermoscope.{number}.{key} = {str(value)!r}: also given as {first}; "
+                    "each dermoscope needs its own"
                 )
         if scope.folder == config.device.state_dir or scope.folder in config.device.state_dir.parents:
             faults.append(
-                f"{path}: device.state_dir = {str(config.device.state_dir)!r}: lies in the folder of dermoscope {scope.id}; "
-                "the agent's own files must lie elsewhere"
+                f"{path}: device.state_dir = {str(config.device.state_dir)!r}: lies in the folder of dermoscope "
+                f"{scope.id}; the agent's own files must lie elsewhere"
             )
     return faults
 

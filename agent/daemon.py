@@ -4,10 +4,10 @@
                                                                         │
                                                                    Ladder ─► worker process
 
-An analyst takes an arrival all the way: claim, analyse, commit, tell, write the result files. While one waits for the
-engine, another decodes the next picture; more than that would only hold memory. Every wait is also a brake: when the engine
-or the disk is gone, analysts wait with their capture in hand, the queue fills, the watches wait, and the pictures stay where
-they are safest: in the dermoscope's folder.
+An analyst takes an arrival all the way: claim, analyse, commit, tell, write the result files. While one waits for
+the engine, another decodes the next picture; more than that would only hold memory. Every wait is also a brake: when
+the engine or the disk is gone, analysts wait with their capture in hand, the queue fills, the watches wait, and the
+pictures stay where they are safest: in the dermoscope's folder.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ from typing import Final, TypeVar
 import cv2
 
 from agent import __version__
-from agent.answer.pipeline import Analysis, Setting, analyse
+from agent.answer.pipeline import Analysis, Setting, analyse, merge_about
 from agent.answer.scan import Answer, ScanState
 from agent.config import Config, DermoscopeSection
 from agent.intake.capture import Arrival, Capture, FileStamp, Unusable
 from agent.intake.picture import DecodeLimits
-from agent.intake.reasons import Reason, Rejection
+from agent.intake.reasons import Reason, Rejection, refuse
 from agent.intake.sidecar import Sidecar, read_sidecar
 from agent.intake.watch import FolderWatch
 from agent.publish import publish, publish_again
-from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
+from agent.records.space import SpaceGuard
+from agent.records.store import Claim, ClaimOutcome, Clocks, Store, StoreFull
 from engines.backend import EngineError
 from engines.bundle import load_bundle
 from engines.ladder import Ladder, LadderExhausted, open_ladder
@@ -48,6 +49,7 @@ MAX_CRASHES: Final = 3
 MAX_ENGINE_FAULTS: Final = 3
 """Times one capture may bring down a healthy engine before it is refused."""
 UPKEEP_S: Final = 10.0
+FULL_RETRY_S: Final = 5.0
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
 """No clock that shows an earlier time than this software's own can be right (F16)."""
 
@@ -69,7 +71,7 @@ class Finished:
 
 
 class _Stopping(Exception):
-    """The daemon was asked to stop while a capture waited; the capture stays as it is and is taken up at the next start."""
+    """The daemon was asked to stop while a capture waited; it stays as it is and is taken up at the next start."""
 
 
 def clock_trusted() -> bool:
@@ -101,15 +103,21 @@ class Daemon:
         cv2.setNumThreads(1)  # the engine's threads are the ones that should have the processor
         config = self.config
         bundle = load_bundle(config.inference.bundle)
-        self._store = Store.open(
-            config.device.state_dir,
-            config.device.id,
-            config.store.quota_mb,
-            clinic_id=config.device.clinic_id,
-            software_version=__version__,
-        )
         self._ladder: Ladder = open_ladder(config.inference.ladder, bundle)
-        self._ladder.start()
+        self._ladder.start()  # the engine loads while the store is checked
+        try:
+            self._store = Store.open(
+                config.device.state_dir,
+                config.device.id,
+                config.store.quota_mb,
+                clinic_id=config.device.clinic_id,
+                software_version=__version__,
+                clocks=Clocks(trusted=clock_trusted),
+            )
+        except BaseException:
+            self._ladder.stop()
+            raise
+        self._space = SpaceGuard(config.device.state_dir, config.store.quota_mb)
         self._setting = Setting(
             bundle=bundle,
             ladder=self._ladder,
@@ -180,9 +188,9 @@ class Daemon:
     def _late_sidecar(self, path: Path) -> None:
         """A sidecar closed: the scan of its picture takes it over if it was answered without one."""
         for scan_id, capture_path in self._store.scans_without_metadata(path.with_suffix("")):
-            sidecar = read_sidecar(capture_path)
-            if metadata := sidecar.fields():
-                self._store.add_metadata(scan_id, metadata).result()
+            metadata, _ = merge_about({}, read_sidecar(capture_path))
+            if metadata and self._store.add_metadata(scan_id, metadata).result():
+                publish(self._store, scan_id, None)
                 log.info("scan %s: its sidecar came later and was added", scan_id)
 
     # Analysis
@@ -203,6 +211,7 @@ class Daemon:
 
     def _carry(self, arrival: Arrival) -> None:
         """Take one arrival to its end."""
+        self._wait_for_room()
         self._take_in_hand(arrival.identity)
         try:
             sha256 = arrival.sha256 if isinstance(arrival, Capture) else None
@@ -218,6 +227,13 @@ class Daemon:
                 self._in_hand.discard(arrival.identity)
                 self._in_hand_changed.notify_all()
 
+    def _wait_for_room(self) -> None:
+        """Hold intake while the quota is nearly used up: pictures wait in their folder, no answer is lost (F06)."""
+        while self._space.full():
+            log.error("%s", self._space.sentence())
+            if self._stop.wait(FULL_RETRY_S):
+                raise _Stopping
+
     def _take_in_hand(self, identity: str) -> None:
         """Wait while another analyst has the same content in hand (the same picture under two names)."""
         with self._in_hand_changed:
@@ -231,15 +247,18 @@ class Daemon:
         try:
             analysis = self._analyse(arrival, claim)
         except Rejection as rejection:
-            self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())
-            self._tell(arrival, claim, None, rejection)
-            publish(self._store, claim.scan_id, None)
+            self._reject(arrival, claim, rejection)
             return
         answer = analysis.answer
         text = answer.model_dump_json()
         self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
         self._tell(arrival, claim, answer, None)
-        publish(self._store, claim.scan_id, analysis)
+        self._space.wrote(publish(self._store, claim.scan_id, analysis))
+
+    def _reject(self, arrival: Arrival, claim: Claim, rejection: Rejection) -> None:
+        self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())
+        self._tell(arrival, claim, None, rejection)
+        self._space.wrote(publish(self._store, claim.scan_id, None))
 
     def _analyse(self, arrival: Arrival, claim: Claim) -> Analysis:
         if isinstance(arrival, Unusable):
@@ -247,8 +266,8 @@ class Daemon:
         if claim.attempts > MAX_CRASHES:
             raise Rejection(
                 Reason.CRASHED_ANALYSIS,
-                f"This picture stopped the program {MAX_CRASHES} times. Take the picture again; if that happens with other "
-                "pictures too, call your support.",
+                f"This picture stopped the program {MAX_CRASHES} times. Take the picture again; if that happens with "
+                "other pictures too, call your support.",
             )
 
         def sidecar() -> Sidecar:
@@ -264,8 +283,8 @@ class Daemon:
                 if faults >= MAX_ENGINE_FAULTS:
                     raise Rejection(
                         Reason.ENGINE_FAILED,
-                        f"This picture could not be analysed in {MAX_ENGINE_FAULTS} tries, although the device is working. "
-                        "Take the picture again; judge the lesion without the device meanwhile.",
+                        f"This picture could not be analysed in {MAX_ENGINE_FAULTS} tries, although the device is "
+                        "working. Take the picture again; judge the lesion without the device meanwhile.",
                     ) from error
             while not self._ladder.wait_ready(0.5):
                 self._stop_if_asked()
@@ -276,13 +295,13 @@ class Daemon:
             raise _Stopping
 
     def _insist(self, operation: Callable[[], T]) -> T:
-        """Do a store operation, waiting for as long as the store is full: an answer is never dropped for want of room."""
+        """Do a store operation, for as long as the store is full: no answer is dropped for want of room."""
         while True:
             try:
                 return operation()
             except StoreFull as error:
                 log.error("the store is full: %s", error)  # noqa: TRY400 - the sentence says it all
-                if self._stop.wait(5.0):
+                if self._stop.wait(FULL_RETRY_S):
                     raise _Stopping from error
 
     def _tell(self, arrival: Arrival, claim: Claim, answer: Answer | None, rejection: Rejection | None) -> None:
@@ -333,8 +352,8 @@ class Daemon:
                 continue
             missing.add(row.scan_id)
             if row.scan_id in looked_for:
-                sentence = "The file was removed before it could be analysed. Take the picture again."
-                self._insist(lambda row=row: self._store.reject(row.scan_id, Reason.GONE, sentence).result())  # type: ignore[misc]
-                publish(self._store, row.scan_id, None)
+                gone = refuse(Reason.GONE)
+                self._store.reject(row.scan_id, gone.reason, gone.sentence).result()
+                self._space.wrote(publish(self._store, row.scan_id, None))
                 log.warning("scan %s rejected: its file is gone", row.scan_id)
         return missing

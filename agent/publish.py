@@ -1,4 +1,4 @@
-"""Result files of committed scans: written right after the commit, and again at start for those a crash left without."""
+"""Result files of committed scans: written right after the commit, and at start where a crash left a scan without."""
 
 from __future__ import annotations
 
@@ -22,24 +22,28 @@ from agent.records.store import Store, Unpublished
 log = logging.getLogger(__name__)
 
 
-def publish(store: Store, scan_id: str, analysis: Analysis | None) -> None:
+def publish(store: Store, scan_id: str, analysis: Analysis | None) -> int:
     """Write a terminal scan's JSON, and its overlay where it was answered; then note in the store that they lie there.
 
     A failure (a full disk) is logged and left for the next start: the answer itself is already committed.
+
+    Returns:
+        Bytes written.
     """
     overlay = None
     if analysis is not None:
         overlay = render_overlay(analysis.rgb, analysis.attention, analysis.answer)
-    _write(store, scan_id, overlay)
+    return _write(store, scan_id, overlay)
 
 
-def _write(store: Store, scan_id: str, overlay: bytes | None) -> None:
+def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
     try:
-        write_results(store.results_folder, scan_id, store.result_bytes(scan_id), overlay)
+        written = write_results(store.results_folder, scan_id, store.result_bytes(scan_id), overlay)
     except OSError as error:
         log.error("scan %s: its result files could not be written (%s); free disk space", scan_id, error)  # noqa: TRY400
-        return
+        return 0
     store.files_written(scan_id)
+    return written
 
 
 def publish_again(store: Store, limits: DecodeLimits) -> None:
@@ -61,4 +65,4 @@ def _overlay_again(row: Unpublished, limits: DecodeLimits) -> bytes | None:
         return None
     # The heatmap's palette index is the attention's intensity, so the stored map serves again.
     heatmap = Image.open(io.BytesIO(base64.b64decode(answer.attention_map)))
-    return render_overlay(rgb, np.asarray(heatmap, np.float32), answer)
+    return render_overlay(rgb, np.asarray(heatmap, np.uint8), answer)

@@ -1,4 +1,4 @@
-"""Captures for measuring: one synthetic picture, written again and again with different bytes, as a camera's files differ."""
+"""Captures for measuring: one synthetic picture, written again and again with different bytes."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """The pipeline against the bare forward pass of its engine, side by side in one run: ``python -m benchmarks.pipeline``.
 
-Machines drift, so the figures that are compared are taken in turn (a few bare passes, a few captures, and again), and the
-ratios are of medians (or of the 99th percentile of captures to the median of bare passes).
+Machines drift, so the figures that are compared are taken in turn (a few bare passes, a few captures, and again), and
+the ratios are of each percentile to the median of the bare passes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -67,6 +69,7 @@ class Commits:
         self._changed = threading.Condition()
 
     def __call__(self, finished: Finished) -> None:
+        """Note one; the daemon calls this."""
         with self._changed:
             self._seen[finished.path.name] = finished
             self._changed.notify_all()
@@ -99,7 +102,7 @@ def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) 
                 raise TimeoutError(f"{name}: no engine became ready in 120 s")
             _times(lambda: backend.run(images), 3)
             for kind in kinds:
-                rows += _measure_kind(daemon, commits, root / "scope-0", lambda: backend.run(images), kind, rounds)
+                rows += _measure_kind(daemon, commits, lambda: backend.run(images), kind, rounds=rounds)
             rows.append(_burst(commits, root / "scope-0", lambda: backend.run(images)))
         finally:
             daemon.stop()
@@ -108,8 +111,9 @@ def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) 
 
 
 def _measure_kind(
-    daemon: Daemon, commits: Commits, folder: Path, bare: Callable[[], object], kind: Kind, rounds: int
+    daemon: Daemon, commits: Commits, bare: Callable[[], object], kind: Kind, *, rounds: int
 ) -> list[Row]:
+    folder = daemon.config.dermoscopes[0].folder
     setting = daemon._setting  # noqa: SLF001 - the same setting, so that the same engine is compared
     files = distinct(kind)
     bare_ms: list[float] = []
@@ -121,7 +125,7 @@ def _measure_kind(
         stamp = FileStamp(0, 0, len(data), 0, 0)
         capture = Capture.from_bytes(Path(f"x{kind.suffix}"), "bench", stamp, data)
         started = time.perf_counter()
-        analyse(capture, setting, "bench", lambda: Sidecar())
+        analyse(capture, setting, "bench", Sidecar)
         analyse_ms.append((time.perf_counter() - started) * 1e3)
 
     for number in range(rounds):
@@ -162,7 +166,9 @@ def _burst(commits: Commits, folder: Path, bare: Callable[[], object]) -> Row:
     time.sleep(0.5)
     after = _times(bare, 10)
     rate, bare_rate = BURST / (last - started), 1e3 / float(np.median(before + after))
-    return Row(f"burst of {BURST} captures (1024×768 JPEG)", f"{rate:.1f} /s", f"{rate / bare_rate:.2f} of bare throughput")
+    return Row(
+        f"burst of {BURST} captures (1024×768 JPEG)", f"{rate:.1f} /s", f"{rate / bare_rate:.2f} of bare throughput"
+    )
 
 
 def measure_attention(with_it: Path, without_it: Path, rounds: int) -> Row:
@@ -175,7 +181,7 @@ def measure_attention(with_it: Path, without_it: Path, rounds: int) -> Row:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for session, values in zip(sessions, times, strict=True):
-            values += _times(lambda session=session: session.run(None, {"images": images}), 3)  # type: ignore[misc]
+            values.extend(_times(partial(session.run, None, {"images": images}), 3))
     on, off = (float(np.median(values)) for values in times)
     return Row("ViT-B/16: engine with the attention output / without", f"{on:.1f} / {off:.1f} ms", f"{on / off:.3f}")
 
@@ -197,12 +203,13 @@ def measure_process(name: str, bundle: Path, idle_s: float) -> list[Row]:
                 for _ in range(count):
                     process.wait_for("answered", 120)
             time.sleep(1)
+            agent, worker = process.agent, process.worker
             return [
                 Row(f"{name}: start → ready", f"{ready * 1e3:.0f} ms"),
                 Row(f"{name}: idle, 4 folders watched, {idle_s:.0f} s", f"{idle * 100:.2f} % of one core"),
-                Row(f"{name}: agent without its worker, resident after 25 captures", f"{resident_mb(process.agent):.0f} MB"),
-                Row(f"{name}: agent without its worker, peak", f"{peak_mb(process.agent):.0f} MB"),
-                Row(f"{name}: worker, resident / peak", f"{resident_mb(process.worker):.0f} / {peak_mb(process.worker):.0f} MB"),
+                Row(f"{name}: agent without its worker, resident after 25 captures", f"{resident_mb(agent):.0f} MB"),
+                Row(f"{name}: agent without its worker, peak", f"{peak_mb(agent):.0f} MB"),
+                Row(f"{name}: worker, resident / peak", f"{resident_mb(worker):.0f} / {peak_mb(worker):.0f} MB"),
             ]
 
 
@@ -220,7 +227,7 @@ def machine() -> str:
         platform.machine(),
     )
     versions = f"Python {platform.python_version()}, ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}"
-    return f"{model}, {len(__import__('os').sched_getaffinity(0))} cores; {versions}"
+    return f"{model}, {len(os.sched_getaffinity(0))} cores; {versions}"
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+from typing_extensions import Self
 
 CONFIG = """
 [device]
@@ -50,8 +51,7 @@ class AgentProcess:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        for line in self._process.stderr or ():
             self._lines.put(line)
 
     def wait_for(self, text: str, timeout_s: float) -> float:
@@ -83,7 +83,7 @@ class AgentProcess:
         """Processor time of the agent and its worker so far."""
         return sum(sum(process.cpu_times()[:2]) for process in (self.agent, self.worker))
 
-    def __enter__(self) -> AgentProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -33,9 +33,11 @@ MODEL_NAME: Final = "model.onnx"
 GOLDEN_NAME: Final = "golden.png"
 CARD_NAME: Final = "MODEL_CARD.md"
 GOLDEN_TOLERANCE: Final = 0.01
-"""Honest backends differ from ONNX Runtime on the CPU by rounding: about 1e-5 in float32, a few 1e-3 in float16. A
-backend that
-computes something else (F12, F14) is off by far more than 0.01, and 0.01 moves no answer that a clinician would notice."""
+"""Honest backends differ from ONNX Runtime on the CPU by rounding: about 1e-5 in float32, a few 1e-3 in float16.
+
+A backend that computes something else (F12, F14) is off by far more than 0.01, and 0.01 moves no answer that a
+clinician would notice.
+"""
 IMAGENET: Final = InputContract(
     size=224,
     crop="centre_square",
@@ -48,7 +50,7 @@ IMAGENET: Final = InputContract(
 
 @dataclass(frozen=True)
 class BundleText:
-    """What a bundle says of itself; ``card`` is Markdown, ``extra_files`` are further files by name (licences, figures)."""
+    """What a bundle says of itself; ``card`` is Markdown, ``extra_files`` are further texts by file name."""
 
     name: str
     version: str
@@ -140,7 +142,7 @@ def _sha256(path: Path) -> str:
 
 
 def _put_in_place(working: Path, folder: Path) -> None:
-    """Flush the new folder to disk and give it its name; an old one steps aside first, since a full folder is no target."""
+    """Flush the new folder to disk and give it its name; an old one steps aside first, as rename demands."""
     working.chmod(0o755)  # mkdtemp makes it private
     for path in [*working.iterdir(), working]:
         handle = os.open(path, os.O_RDONLY)
@@ -149,15 +151,15 @@ def _put_in_place(working: Path, folder: Path) -> None:
         finally:
             os.close(handle)
     if not folder.exists():
-        os.rename(working, folder)
+        working.rename(folder)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
     try:
-        os.rename(folder, aside / folder.name)
+        folder.rename(aside / folder.name)
         try:
-            os.rename(working, folder)
+            working.rename(folder)
         except OSError:
-            os.rename(aside / folder.name, folder)
+            (aside / folder.name).rename(folder)
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -9,7 +9,6 @@ runtime folds the casts when it loads the model, exactly the same speed as float
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +115,7 @@ def export_onnx(
     onnx.checker.check_model(proto, full_check=True)
     temporary = path.with_name(path.name + ".tmp")
     onnx.save(proto, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _trace(module: nn.Module, example: Tensor, outputs: list[str]) -> onnx.ModelProto:
@@ -153,7 +152,7 @@ def _strip(proto: onnx.ModelProto) -> None:
 
 
 def _halve(graph: onnx.GraphProto) -> None:
-    """Store large float32 initialisers as float16 followed by a Cast; the first nodes of the graph become those casts."""
+    """Store large float32 initialisers as float16, each followed by a Cast; the casts become the first nodes."""
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or int(np.prod(tensor.dims)) < HALF_FROM:

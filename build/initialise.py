@@ -14,7 +14,7 @@ from build.vit import SelfAttention, VisionTransformer
 
 
 def sinusoidal_positions(grid: int, width: int) -> Tensor:
-    """Two-dimensional sine-cosine embedding ``[grid * grid, width]`` float32 (Vaswani et al. 2017, one half an axis)."""
+    """Two-dimensional sine-cosine embedding ``[grid * grid, width]`` float32 (Vaswani et al. 2017, half an axis)."""
     quarter = width // 4
     frequency = 10_000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
     angle = torch.arange(grid, dtype=torch.float64)[:, None] * frequency
@@ -37,7 +37,8 @@ def _mimic(attention: SelfAttention, qk: float = 0.7, vp: float = 0.4) -> None:
     identity = torch.eye(width)
 
     def noise() -> Tensor:
-        return torch.randn(width, width) / width**0.5
+        values: Tensor = torch.randn(width, width) / width**0.5
+        return values
 
     weight = attention.in_proj_weight
     for head in range(attention.heads):

@@ -11,8 +11,9 @@ class token's attention over the patches at no extra cost.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +65,14 @@ class SelfAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """``[N, T, width]`` to ``[N, heads, T, head_width]``."""
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        return heads
 
     def forward(self, x: Tensor) -> Tensor:
         """All rows: ``[N, T, width]`` to ``[N, T, width]``."""
         q, k, v = (self._split(t) for t in F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=2))
-        # Written out, not scaled_dot_product_attention: the CPU's fused backward pass takes twice as long, and exporters
-        # and TensorRT fuse exactly this form.
+        # Written out, not scaled_dot_product_attention: the CPU's fused backward pass takes twice as long, and
+        # exporters and TensorRT fuse exactly this form.
         attention = ((q * q.shape[3] ** -0.5) @ k.transpose(2, 3)).softmax(dim=3)
         out = attention.to(v.dtype) @ v
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
@@ -96,15 +98,11 @@ class EncoderBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
         self.self_attention = SelfAttention(config)
         self.ln_2 = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
+        first, second = nn.Linear(config.width, config.mlp_width), nn.Linear(config.mlp_width, config.width)
         # Index 2 stands for torchvision's dropout, which keeps the second layer's name "mlp.3".
-        self.mlp = nn.Sequential(
-            nn.Linear(config.width, config.mlp_width),
-            nn.GELU(),
-            nn.Identity(),
-            nn.Linear(config.mlp_width, config.width),
-        )
+        self.mlp = nn.Sequential(first, nn.GELU(), nn.Identity(), second)
         self.drop_path = drop_path
-        for layer in (self.mlp[0], self.mlp[3]):
+        for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.normal_(layer.bias, std=1e-6)
 
@@ -140,12 +138,12 @@ class Encoder(nn.Module):
         self.ln = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """``[N, T, width]`` to the class token ``[N, width]`` and the last attention ``[N, heads, T - 1]`` over patches."""
+        """``[N, T, width]`` to the class token ``[N, width]`` and its last attention ``[N, heads, T - 1]``."""
         x = tokens + self.pos_embedding
         *blocks, last = self.layers.values()
         for block in blocks:
             x = block(x)
-        row, attention = last.class_row(x)
+        row, attention = cast("EncoderBlock", last).class_row(x)
         return self.ln(row[:, 0]), attention[:, :, 0, 1:]
 
 
@@ -158,13 +156,13 @@ class VisionTransformer(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.conv_proj = nn.Conv2d(3, config.width, kernel_size=config.patch_size, stride=config.patch_size)
         self.encoder = Encoder(config, drop_path)
-        self.heads = nn.Sequential()
-        self.heads.add_module("head", nn.Linear(config.width, config.classes))
+        head = nn.Linear(config.width, config.classes)
+        self.heads = nn.Sequential(OrderedDict(head=head))
         fan_in = 3 * config.patch_size**2
         nn.init.trunc_normal_(self.conv_proj.weight, std=fan_in**-0.5)
         nn.init.zeros_(self.conv_proj.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.heads.head.weight)
-        nn.init.zeros_(self.heads.head.bias)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Classify a batch.
@@ -179,7 +177,9 @@ class VisionTransformer(nn.Module):
         patches = self.conv_proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         feature, attention = self.encoder(tokens)
-        return self.heads(feature), attention.unflatten(2, (self.config.grid, self.config.grid))
+        grid = self.config.grid
+        maps: Tensor = attention.unflatten(2, (grid, grid))
+        return self.heads(feature), maps
 
 
 def resize_position_embedding(embedding: Tensor, grid: int) -> Tensor:
@@ -191,6 +191,6 @@ def resize_position_embedding(embedding: Tensor, grid: int) -> Tensor:
     old = round(patches.shape[1] ** 0.5)
     if old == grid:
         return embedding
-    image = patches.transpose(1, 2).unflatten(2, (old, old))
+    image = patches.transpose(1, 2).unflatten(2, (old, old))  # type: ignore[no-untyped-call]
     resized = F.interpolate(image, size=(grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([class_entry, resized.flatten(2).transpose(1, 2)], dim=1)

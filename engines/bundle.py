@@ -65,7 +65,8 @@ def _check_file(folder: Path, name: str, sha256: str, *, check_hash: bool) -> No
             raise BundleError(f"{path}: the file is empty; {_REMEDY}")
         if check_hash and (found := _sha256(path)) != sha256:
             raise BundleError(
-                f"{path}: the file was changed or damaged (sha256 is {found[:12]}…, the manifest says {sha256[:12]}…); {_REMEDY}"
+                f"{path}: the file was changed or damaged (its sha256 begins {found[:12]}, the manifest's"
+                f" {sha256[:12]}); {_REMEDY}"
             )
     except OSError as error:
         raise BundleError(f"{path}: the file cannot be read ({error.strerror}); {_REMEDY}") from error

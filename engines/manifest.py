@@ -60,7 +60,7 @@ class Golden(_Part):
 
 
 class ReferenceStatistics(_Part):
-    """What the model's training images looked like, for drift: RGB in 0..1 after crop and resize, and the answers' shares."""
+    """How the model's training images looked, for drift: RGB in 0..1 after crop and resize, and the answers' shares."""
 
     images: Annotated[int, Field(ge=1)]
     mean_rgb: Triple
@@ -118,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
         text = path.read_bytes()
     except OSError as error:
         raise BundleError(
-            f"{path}: cannot be read ({error.strerror}); point inference.bundle at a bundle folder, which holds this file"
+            f"{path}: cannot be read ({error.strerror}); point inference.bundle at a bundle folder, which holds it"
         ) from error
     _check_schema_version(path, text)
     try:

@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from engines.backend import BackendFailed, BackendSpec, DeadlineExceeded, Images, Output, WorkerDied
+from engines.backend import BackendFailed, BackendSpec, DeadlineExceeded, EngineError, Images, Output, WorkerDied
 from engines.wire import Channel, Floats, Garbled
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class WorkerProcess:
             WorkerDied: no process could be started.
         """
         self._clock = clock
+        self._number = 0
         self.resident = 0
         """Resident memory in bytes, as of the last answer."""
         ours, theirs = socket.socketpair()
@@ -78,6 +79,12 @@ class WorkerProcess:
         """Descriptor that becomes readable when the process ends (or speaks out of turn)."""
         return self._channel.fileno()
 
+    def disturbed(self) -> EngineError:
+        """What happened when the descriptor became readable although nothing was asked."""
+        if self._process.poll() is None and self._channel.has_data():
+            return BackendFailed("idle: the worker process sent something unasked")
+        return WorkerDied(f"idle: the worker process ended ({self._ending()})")
+
     def _ending(self) -> str:
         """How the process ended, in words; waits for it a moment."""
         try:
@@ -91,21 +98,28 @@ class WorkerProcess:
         except ValueError:
             return f"killed by signal {-code}"
 
+    def _read(self, head: dict[str, Any], request: int) -> str | None:
+        """What the backend raised, if it did; notes the process's memory."""
+        if head.get("id") != request:
+            raise Garbled(f"an answer to request {head.get('id')!r} where {request} was asked")
+        if "error" in head:
+            return str(head["error"])
+        self.resident = int(head["resident"])
+        return None
+
     def _receive(self, request: int, deadline: float, what: str) -> list[Floats]:
         started = self._clock()
         try:
             head, arrays = self._channel.receive(deadline)
-            if head.get("id") != request:
-                raise Garbled(f"an answer to request {head.get('id')!r} where {request} was asked")  # noqa: TRY301
-            if "error" in head:
-                raise BackendFailed(f"{what}: {head['error']}")  # noqa: TRY301
-            self.resident = int(head["resident"])
+            failure = self._read(head, request)
         except TimeoutError as error:
             raise DeadlineExceeded(f"{what}: no answer within {self._clock() - started:.1f} s") from error
         except (EOFError, OSError) as error:
             raise WorkerDied(f"{what}: the worker process ended ({self._ending()})") from error
         except (Garbled, KeyError, TypeError, ValueError) as error:
             raise BackendFailed(f"{what}: the worker process sent {error}") from error
+        if failure is not None:
+            raise BackendFailed(f"{what}: {failure}")
         return arrays
 
     def wait_loaded(self, deadline: float) -> None:
@@ -116,19 +130,22 @@ class WorkerProcess:
         """
         self._receive(0, deadline, "opening the backend")
 
-    def run(self, request: int, images: Images, deadline: float) -> Output:
-        """Run the backend; ``request`` numbers the question, so that no answer is ever taken for another's.
+    def run(self, images: Images, deadline: float) -> Output:
+        """Run the backend on ``[N, 3, S, S]`` by ``deadline`` on the clock.
+
+        Every question has a number, so that no answer is ever taken for another's.
 
         Raises:
             EngineError: as for :meth:`wait_loaded`. The output is not judged here (see ``engines.golden``).
         """
+        self._number += 1
         try:
-            self._channel.send({"id": request}, [images], deadline)
+            self._channel.send({"id": self._number}, [images], deadline)
         except TimeoutError as error:
             raise DeadlineExceeded("running: the worker process does not take the picture") from error
         except OSError as error:
             raise WorkerDied(f"running: the worker process ended ({self._ending()})") from error
-        arrays = self._receive(request, deadline, "running")
+        arrays = self._receive(self._number, deadline, "running")
         if len(arrays) != 2:
             raise BackendFailed(f"running: the worker process sent {len(arrays)} arrays instead of 2")
         return Output(*arrays)

@@ -1,65 +1,42 @@
-"""The supervised worker: no answer leaves a suspect engine, and a new engine proves itself before it is asked (F12, F23)."""
+"""The supervised worker: no answer leaves a suspect engine; a new one proves itself before it is asked (F12, F23)."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 import numpy as np
 
-from engines.backend import BackendFailed, BackendSpec, DeadlineExceeded, EngineError, Images, NotReady, Output, WorkerDied
+from engines.backend import BackendSpec, DeadlineExceeded, EngineError, Images, NotReady, Output, WorkerDied
 from engines.backoff import Backoff
-from engines.golden import GoldenCheck, check_output
-from engines.process import WorkerProcess
+from engines.golden import GoldenCheck
+from engines.proven import ProvenEngine, WorkerSettings
+from engines.requests import Request, Requests
 
 log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S: Final = 15.0
+_MARGIN_S: Final = 10.0
+"""For the supervising thread to end a hung process and say so, after a caller's deadline."""
 
 
 class WorkerState(str, Enum):
     """Where a worker stands."""
 
     STARTING = "starting"
-    """The process loads its backend or runs the golden image."""
+    """The process loads its backend or runs its first golden image."""
     READY = "ready"
     BACKING_OFF = "backing_off"
     """After a fault, until the back-off is over."""
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """Times in seconds, memory in bytes."""
-
-    start_timeout_s: float = 60.0
-    """For opening the backend, and again for its golden image."""
-    golden_timeout_s: float = 5.0
-    """For the golden image later on; at least ten usual runs are always granted."""
-    recheck_every: int = 100
-    """Runs after which the golden image must pass before the last of them is answered."""
-    quiet_s: float = 1.0
-    """After half as many runs, the first pause of this length is used instead, so that nobody waits."""
-    idle_recheck_s: float = 60.0
-    """Pause after which the golden image is run whatever the count; without work, then every tenth such pause."""
-    growth_bytes: int = 256 << 20
-    growth_share: float = 0.5
-    """The process is replaced when it grew by more than the larger of both since its first golden image (F23)."""
-    stop_timeout_s: float = 10.0
-
-
-@dataclass(frozen=True)
-class _Request:
-    images: Images
-    deadline: float
-    answer: Future[Output] = field(default_factory=Future)
 
 
 class _Stop(Exception):
@@ -71,7 +48,7 @@ class _Recycle(Exception):
 
 
 class Worker:
-    """Owns one worker process, on one thread of its own. Reusable after :meth:`stop`; every method is thread-safe."""
+    """Owns one worker process, on one thread of its own. Every method may be called from any thread."""
 
     def __init__(
         self,
@@ -82,28 +59,27 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         backoff: Backoff | None = None,
     ) -> None:
-        self.spec, self._golden, self._clock = spec, golden, clock
+        self.name = spec.name
+        self._spec, self._golden, self._clock = spec, golden, clock
         self._settings = settings or WorkerSettings()
         self._backoff = backoff or Backoff(clock=clock)
         self._changed = threading.Condition()
-        self._queue: deque[_Request] = deque()
+        self._queue = Requests()
         self._state = WorkerState.STOPPED
-        self._process: WorkerProcess | None = None
+        self._engine: ProvenEngine | None = None
+        self._idle = False
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._wake = -1
-        self._number = 0
-        self._runs_since_golden = 0
-        self._memory_limit = 0
-        self.restarts = 0
-        """Processes started after the first."""
+        self.starts = 0
         self.recycles = 0
-        """Of these, the planned ones after growth."""
+        """Planned replacements after growth."""
+        self.faults = 0
         self.rechecks = 0
-        """Golden images passed after the start's."""
+        """Golden images passed by running engines."""
         self.last_failure: str | None = None
         self.typical_run_s: float | None = None
-        """Moving average of the run time; None before the first start."""
+        """Moving average of the run time in seconds; None before the first engine was ready."""
 
     @property
     def state(self) -> WorkerState:
@@ -116,10 +92,15 @@ class Worker:
         return self._state is WorkerState.READY
 
     @property
+    def restarts(self) -> int:
+        """Processes started after the first."""
+        return max(self.starts - 1, 0)
+
+    @property
     def pid(self) -> int | None:
-        """The worker process, if there is one."""
-        process = self._process
-        return process.pid if process else None
+        """The worker process's id, if there is one."""
+        engine = self._engine
+        return engine.process.pid if engine else None
 
     def start(self) -> None:
         """Start supervising; returns at once (see :meth:`wait_ready`)."""
@@ -128,8 +109,8 @@ class Worker:
                 return
             self._stopping = False
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._set_state(WorkerState.STARTING)
-            self._thread = threading.Thread(target=self._supervise, name=f"worker-{self.spec.name}", daemon=True)
+            self._enter(WorkerState.STARTING)
+            self._thread = threading.Thread(target=self._supervise, name=f"worker-{self.name}", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -138,16 +119,201 @@ class Worker:
             thread, self._stopping = self._thread, True
             if thread is None:
                 return
-            busy = self._state is not WorkerState.READY or self._working
-            if busy and self._process is not None:
-                self._process.signal_end()
+            if self._engine is not None and not self._idle:
+                self._engine.process.signal_end()  # it computes or loads: the thread waits for it, so end it
             self._nudge()
             self._changed.notify_all()
-        thread.join(self._settings.stop_timeout_s)
+        thread.join(_STOP_TIMEOUT_S)
         if thread.is_alive():
-            log.error("%s: the supervising thread does not end", self.spec.name)
+            log.error("%s: the supervising thread does not end", self.name)
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the worker is ready; False where it is not within ``timeout_s``."""
         with self._changed:
             return self._changed.wait_for(lambda: self._state is WorkerState.READY, timeout_s)
+
+    def run(self, images: Images, timeout_s: float) -> Output:
+        """Run the model; callers are served in turn, and wait while the worker starts.
+
+        Args:
+            images: ``[N, 3, S, S]`` float32, preprocessed as the bundle says.
+            timeout_s: for waiting and running together. An engine at work past it is killed.
+
+        Raises:
+            NotReady: the images were never begun.
+            EngineError: they were, and no answer may be given; ``on_images`` tells whether they may be to blame.
+            ValueError: the array does not fit the model.
+        """
+        want = self._golden.images.shape[1:]
+        if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != want or not len(images):
+            raise ValueError(f"{self.name}: float32 [N, {want}] is due, not {images.dtype} {list(images.shape)}")
+        request = Request(images, timeout_s, self._clock() + timeout_s)
+        with self._changed:
+            if self._stopping or not self._in_time(request):
+                raise NotReady(self._why_not())
+            self._queue.add(request)
+            self._nudge()
+        try:
+            return request.answer.result(timeout_s)
+        except FutureTimeout:
+            if request.answer.cancel():
+                with self._changed:
+                    self._queue.drop(request)
+                raise NotReady(self._why_not()) from None
+        try:  # begun: the supervising thread ends it now, or releases it after a golden image
+            return request.answer.result(_MARGIN_S + self._settings.golden_timeout_s)
+        except FutureTimeout:
+            raise DeadlineExceeded(f"{self.name}: no answer within {timeout_s:.1f} s", on_images=True) from None
+
+    def _why_not(self) -> str:
+        """Why a request was not begun. One sentence."""
+        if self._state is WorkerState.READY:
+            return f"{self.name}: busy with other pictures for all of the time given"
+        because = f" after: {self.last_failure}" if self.last_failure else ""
+        return f"{self.name}: {self._state.value.replace('_', ' ')}{because}"
+
+    def _in_time(self, request: Request) -> bool:
+        """Whether the worker may be ready before the request's deadline, as far as is known."""
+        if self._state is WorkerState.BACKING_OFF:
+            return self._backoff.until < request.deadline
+        return self._state is not WorkerState.STOPPED
+
+    def _nudge(self) -> None:
+        """Wake the supervising thread from its poll (with the lock held)."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def _enter(self, state: WorkerState) -> None:
+        """Change the state (with the lock held); queued requests that cannot be served any more fail at once."""
+        self._state = state
+        self._queue.fail(lambda request: not self._in_time(request), lambda: NotReady(self._why_not()))
+        self._changed.notify_all()
+
+    # The rest runs on the supervising thread.
+
+    def _supervise(self) -> None:
+        try:
+            while not self._stopping:
+                self._one_life()
+                self._wait_back_off()
+        finally:
+            with self._changed:
+                self._thread = None
+                self._enter(WorkerState.STOPPED)
+                os.close(self._wake)
+                self._wake = -1
+
+    def _one_life(self) -> None:
+        """Start an engine and serve with it until it is stopped, replaced or suspect."""
+        try:
+            engine = self._open()
+            self._serve(engine)
+        except (_Stop, _Recycle):
+            if self._engine is not None:
+                self._engine.process.finish()
+        except Exception as error:  # noqa: BLE001 - supervision itself must not end; an unknown fault is a fault
+            self._fault(error)
+            if self._engine is not None:
+                self._engine.process.kill()
+        with self._changed:
+            self._engine = None
+
+    def _open(self) -> ProvenEngine:
+        engine = ProvenEngine(self._spec, self._golden, self._settings, self._clock)
+        self.starts += 1
+        with self._changed:
+            self._engine = engine
+            self._idle = False
+            if self._stopping:
+                raise _Stop
+        engine.prove()
+        with self._changed:
+            self.typical_run_s = engine.typical_run_s
+            self._backoff.worked()
+            self._enter(WorkerState.READY)
+        log.info("%s: ready, process %d", self.name, engine.process.pid)
+        return engine
+
+    def _fault(self, error: BaseException) -> EngineError:
+        """Make a suspect engine unable to answer, and begin the back-off."""
+        failure = error if isinstance(error, EngineError) else WorkerDied(f"supervision failed: {error!r}")
+        with self._changed:
+            if self._stopping:
+                return NotReady(f"{self.name}: stopped")
+            if self._state is WorkerState.BACKING_OFF:
+                return failure
+            if self._engine is not None:
+                self._engine.process.signal_end()
+            self.faults += 1
+            self.last_failure = str(failure)
+            delay = self._backoff.failed()
+            self._enter(WorkerState.BACKING_OFF)
+        failures = self._backoff.failures
+        if failures & (failures - 1) == 0:  # the 1st, 2nd, 4th, 8th ... in a row: a lasting fault fills no disk (F28)
+            log.warning("%s: %s; failure %d in a row, next start in %.1f s", self.name, failure, failures, delay)
+        return failure
+
+    def _wait_back_off(self) -> None:
+        with self._changed:
+            while not self._stopping and (left := self._backoff.until - self._clock()) > 0:
+                self._changed.wait(left)
+            if not self._stopping:
+                self._enter(WorkerState.STARTING)
+
+    def _serve(self, engine: ProvenEngine) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(engine.process.fileno(), select.POLLIN)
+        while True:
+            request = self._next(engine, poll)
+            if request is None:
+                engine.recheck()
+                self.rechecks += 1
+                continue
+            self._work(engine, request)
+            if engine.outgrown:
+                self.recycles += 1
+                log.info(
+                    "%s: replacing process %d, which grew to %d MB",
+                    self.name,
+                    engine.process.pid,
+                    engine.process.resident >> 20,
+                )
+                with self._changed:
+                    self._enter(WorkerState.STARTING)
+                raise _Recycle
+
+    def _next(self, engine: ProvenEngine, poll: select.poll) -> Request | None:
+        """The next request in turn, or None where a pause is to be used for a golden image."""
+        until = self._clock() + engine.patience_s
+        while True:
+            with self._changed:
+                self._idle = False
+                if self._stopping:
+                    raise _Stop
+                if (request := self._queue.take()) is not None:
+                    return request
+                left = until - self._clock()
+                self._idle = left > 0
+            if left <= 0:
+                return None
+            for descriptor, _ in poll.poll(math.ceil(left * 1000)):
+                if descriptor != self._wake:
+                    raise engine.process.disturbed()
+                os.eventfd_read(self._wake)
+
+    def _work(self, engine: ProvenEngine, request: Request) -> None:
+        left = request.deadline - self._clock()
+        if left < engine.typical_run_s <= request.timeout_s:
+            # It waited behind others for too long. Beginning it would get a healthy engine killed at its deadline.
+            request.answer.set_exception(NotReady(self._why_not()))
+            return
+        try:
+            output = engine.answer(request.images, request.deadline)
+        except Exception as error:
+            # First the engine is made unable to answer, then the caller hears of it.
+            request.answer.set_exception(self._fault(error))
+            raise
+        self.typical_run_s = engine.typical_run_s
+        self._backoff.worked()
+        request.answer.set_result(output)

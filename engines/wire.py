@@ -42,6 +42,13 @@ class Channel:
         """Close this end; the other side reads end-of-file."""
         self._socket.close()
 
+    def has_data(self) -> bool:
+        """Whether bytes wait to be read; False at end-of-file."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
     def _arm(self, deadline: float | None) -> None:
         if deadline is None:
             self._socket.settimeout(None)
@@ -62,6 +69,8 @@ class Channel:
         self._arm(deadline)
         self._socket.sendall(_LENGTH.pack(len(text)) + text)
         for array in arrays:
+            if not array.size:
+                continue
             self._arm(deadline)
             self._socket.sendall(np.ascontiguousarray(array, dtype=np.float32).data.cast("B"))
 

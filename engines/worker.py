@@ -1,7 +1,7 @@
 """The worker process: owns one backend, runs what the agent sends, and never outlives the agent.
 
-Started by ``engines.process`` as ``python -m engines.worker SOCKET_FD PARENT_PID``, with the lifeline pipe as its standard
-input. It answers one request at a time, in order, and judges nothing: the agent does.
+Started by ``engines.process`` as ``python -m engines.worker SOCKET_FD PARENT_PID``, with the lifeline pipe as its
+standard input. It answers one request at a time, in order, and judges nothing: the agent does.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def _hold_lifeline() -> None:
 def _tie_to_parent(parent: int) -> None:
     """End with the parent, whatever this process is doing.
 
-    The thread on the lifeline ends the process while the backend computes or sleeps, but cannot run while a library hangs
-    with the interpreter's lock held. For that case the kernel is asked to send SIGKILL when the parent's thread ends.
+    The thread on the lifeline ends the process while the backend computes or sleeps, but cannot run while a library
+    hangs with the interpreter's lock held. For that the kernel is asked to send SIGKILL when the parent's thread ends.
     """
     threading.Thread(target=_hold_lifeline, name="lifeline", daemon=True).start()
     if sys.platform == "linux":

@@ -30,7 +30,7 @@ def demo_bundle() -> Path:
 
 @pytest.fixture
 def write_config(tmp_path: Path, demo_bundle: Path) -> Callable[..., Path]:
-    """Write a working ``agent.toml`` into the test's folder, with lines replaced as asked: ``write_config(("a", "b"))``."""
+    """Write a working ``agent.toml`` into the test's folder, with text replaced: ``write_config((old, new))``."""
 
     def write(*replacements: tuple[str, str]) -> Path:
         text = f"""

@@ -94,10 +94,12 @@ def random_view(
     matrix = np.concatenate([linear, shift[:, None]], axis=1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     view = cv2.warpAffine(rgb, matrix, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-    out = cv2.transform(view.astype(np.float32) * np.float32(1 / 255), _colour_matrix(rng, config))
+    out = np.asarray(
+        cv2.transform(view.astype(np.float32) * np.float32(1 / 255), _colour_matrix(rng, config)), np.float32
+    )
     if rng.random() < config.erase_chance:
         _erase(out, rng, config)
-    return np.asarray(out, np.float32)
+    return out
 
 
 def _erase(view: NDArray[np.float32], rng: np.random.Generator, config: AugmentConfig) -> None:

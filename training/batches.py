@@ -1,4 +1,4 @@
-"""What one training epoch is shown: random views of sampled images, and the class weights that belong to the sampling."""
+"""What one training epoch is shown: random views of sampled images, and the class weights that go with the sampling."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def batches(
 
 
 def sampled_class_weights(labels: NDArray[np.int64], recipe: Recipe) -> Tensor:
-    """Class weights ``[7]`` for what the sampler draws, so that sampler and weights together balance the classes once."""
+    """Class weights ``[7]`` for what the sampler draws, so that both together balance the classes once."""
     counts = torch.from_numpy(np.bincount(labels, minlength=len(CLASSES)).astype(np.float32))
     return class_weights(counts ** (1 - recipe.sampler_power))

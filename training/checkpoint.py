@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,11 +21,11 @@ def enlarge(model: VisionTransformer, config: ViTConfig, drop_path: float) -> Vi
     return larger
 
 
-def save(path: Path, model: VisionTransformer, about: dict[str, object]) -> None:
+def save(path: Path, model: VisionTransformer, about: Mapping[str, object]) -> None:
     """Write a checkpoint atomically; it loads with ``torch.load(..., weights_only=True)``."""
     temporary = path.with_suffix(".tmp")
-    torch.save({"model": model.state_dict(), "config": asdict(model.config), "about": about}, temporary)
-    os.replace(temporary, path)
+    torch.save({"model": model.state_dict(), "config": asdict(model.config), "about": dict(about)}, temporary)
+    temporary.replace(path)
 
 
 def load(path: Path) -> VisionTransformer:

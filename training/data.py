@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engines.classes import CLASSES, MELANOMA
 
 ASPECT: Final = 4 / 3
-"""Width over height of the originals. The copies were squashed to squares; crops are taken in the original's geometry."""
+"""Width over height of the originals. The copies were squashed to squares; crops follow the original's geometry."""
 
 
 class Part(str, Enum):
@@ -100,8 +100,8 @@ def difference_hash(rgb: NDArray[np.uint8], side: int = 16) -> NDArray[np.uint8]
 def near_copies(pixels: NDArray[np.uint8], max_bits: int = 20) -> list[tuple[int, int]]:
     """Pairs ``(i, j)``, ``i < j``, of images whose 256-bit difference hashes differ in at most ``max_bits`` bits."""
     hashes = np.stack([difference_hash(image) for image in pixels])
-    ones = np.array([bin(value).count("1") for value in range(256)], np.uint8)
-    pairs = []
+    ones = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+    pairs: list[tuple[int, int]] = []
     for i in range(len(hashes) - 1):
         distance = ones[hashes[i + 1 :] ^ hashes[i]].sum(axis=1, dtype=np.int32)
         pairs.extend((i, i + 1 + int(j)) for j in np.flatnonzero(distance <= max_bits))

@@ -35,6 +35,6 @@ def melanoma_focal(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tenso
 
 
 def lesion_loss(logits: Tensor, targets: Tensor, weights: Tensor, focal_share: float = 0.3) -> Tensor:
-    """Weighted cross-entropy + ``focal_share`` x focal loss; shapes as in :func:`melanoma_focal`, ``weights`` ``[7]``."""
+    """Weighted cross-entropy + ``focal_share`` x focal loss; shapes as for :func:`melanoma_focal`, weights ``[7]``."""
     cross_entropy = -(targets * weights * logits.log_softmax(dim=1)).sum(dim=1).mean()
     return cross_entropy + focal_share * melanoma_focal(logits, targets)

@@ -36,7 +36,7 @@ def wilson(hits: int, total: int) -> Figure:
 
 
 def auroc(scores: Floats, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: the chance that a positive scores above a negative, ties counted half (Mann-Whitney)."""
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties half (Mann-Whitney)."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     ranks = np.empty(len(scores))

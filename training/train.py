@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ def learning_rate(step: int, steps: int, warmup: int) -> float:
 
 @dataclass(frozen=True)
 class Task:
-    """What stays the same through all stages of a run; ``weights`` are the class weights ``[7]`` on the training device."""
+    """What stays the same through all stages of a run; ``weights`` are the class weights ``[7]``, on the device."""
 
     train_set: ImageSet
     validation: ImageSet
@@ -75,7 +76,7 @@ class EarlyStopping:
 
 
 def train(
-    train_set: ImageSet, validation: ImageSet, recipe: Recipe, out: Path, device: str = "cpu", workers: int = 1
+    train_set: ImageSet, validation: ImageSet, recipe: Recipe, out: Path, *, device: str = "cpu", workers: int = 1
 ) -> Path:
     """Run a recipe; returns the path of the best checkpoint of the last stage. Progress goes to ``out/log.jsonl``."""
     torch.manual_seed(recipe.seed)
@@ -133,27 +134,27 @@ def _run_stage(model: VisionTransformer, stage: Stage, number: int, task: Task) 
             with torch.autocast(device.type, torch.bfloat16):
                 logits, _ = model(views.to(device))
             loss = lesion_loss(logits.float(), targets.to(device), task.weights)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad()
             schedule.step()
             average.update_parameters(model)
             losses.append(loss.item())
-        seen = judge(average.module, task.validation, stage.image_size)
+        averaged = cast("VisionTransformer", average.module)
+        seen = judge(averaged, task.validation, stage.image_size)
         record = {"stage": number, "image_size": stage.image_size, "epoch": epoch, "train_loss": float(np.mean(losses))}
         record |= {"seconds": round(time.monotonic() - started, 1), **asdict(seen)}
         with (task.out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")
         print(json.dumps(record), flush=True)
         if stopping.is_best(epoch, seen):
-            save(_checkpoint(task, "best", number, stage), average.module, record)
-        save(_checkpoint(task, "last", number, stage), average.module, record)
+            save(_checkpoint(task, "best", number, stage), averaged, record)
+        save(_checkpoint(task, "last", number, stage), averaged, record)
         if stopping.should_end(epoch):
             break
     # The next stage goes on from the average of the last epoch: it has seen more than the luckiest one.
-    trained: VisionTransformer = average.module
-    return trained
+    return cast("VisionTransformer", average.module)
 
 
 def main() -> None:
@@ -175,7 +176,12 @@ def main() -> None:
         print(part.value, np.bincount(images.labels, minlength=len(CLASSES)).tolist(), flush=True)
     recipe = replace(recipe, stages=stages)
     best = train(
-        sets[Part.TRAIN], sets[Part.VALIDATION], recipe, arguments.out, arguments.device, workers=arguments.workers
+        sets[Part.TRAIN],
+        sets[Part.VALIDATION],
+        recipe,
+        arguments.out,
+        device=arguments.device,
+        workers=arguments.workers,
     )
     print(f"best checkpoint: {best}")
 

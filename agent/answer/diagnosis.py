@@ -43,7 +43,7 @@ def diagnose(probabilities: NDArray[np.float32], manifest: Manifest) -> tuple[Di
 
 
 def recommend(diagnosis: Diagnosis, operating: Operating) -> str:
-    """The recommendation's text. Suspicion decides first; below the threshold the rest may only raise the care taken."""
+    """The recommendation's text. Suspicion decides; below the threshold the rest may only raise the care taken."""
     if operating.suspicious:
         return texts.REFER_URGENTLY
     if diagnosis.primary in REFERRED_ANYWAY:

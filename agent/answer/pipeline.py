@@ -1,8 +1,9 @@
 """The way from a capture to its answer: one function for the daemon, the command and the tests.
 
-``analyse`` is ``prepare`` (the picture's part: decode, judge, preprocess), ``infer`` (the ladder's part) and ``conclude``
-(the reader's part) one after the other. They are apart so that one capture can be prepared while another is inferred,
-and so that a 12-megapixel picture is given back before its inference begins: what goes on is a preview and 0.6 MB of input.
+``analyse`` is ``prepare`` (the picture's part: decode, judge, preprocess), ``infer`` (the ladder's part) and
+``conclude`` (the reader's part) one after the other. They are apart so that one capture can be prepared while another
+is inferred, and so that a 12-megapixel picture is given back before its inference begins: what goes on is a preview
+and 0.6 MB of input.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from typing import Final
 from agent.answer import texts
 from agent.answer.diagnosis import diagnose
 from agent.answer.heatmap import Attention, heatmap_png
-from agent.answer.overlay import PANEL_HEIGHT, PANEL_WIDTH
 from agent.answer.quality import measure
 from agent.answer.scan import Answer, Calibration, CalibrationState, PassedOver, Quality
-from agent.answer.shrink import RGB, fit, shrink
+from agent.answer.shrink import RGB, halve_to
 from agent.intake.capture import Capture
 from agent.intake.decode import decode
 from agent.intake.picture import DecodeLimits
@@ -32,6 +32,8 @@ from engines.preprocess import preprocess
 
 LEAST_TIME_S: Final = 0.05
 """What the ladder is still given when preparing used the deadline up: late, but an answer."""
+PREVIEW_LONG_SIDE: Final = 1280
+"""A picture is halved until its long side is at most this: never below the 640 pixels an overlay shows of it."""
 ABOUT_KEYS: Final = ("patient_id", "body_site", "age", "sex", "skin_type")
 
 
@@ -64,7 +66,7 @@ class Prepared:
     images: Images
     """``[1, 3, S, S]``."""
     preview: RGB
-    """At most 540 x 720 pixels, the picture's own aspect."""
+    """The picture, halved until its long side is at most 1280 pixels."""
     quality: Quality
     notes: tuple[str, ...]
     captured_at: datetime
@@ -120,14 +122,13 @@ def prepare(capture: Capture, setting: Setting) -> Prepared:
     timed("quality")
     images = preprocess(picture.rgb, setting.bundle.manifest.input)
     timed("preprocess")
-    height, width = picture.rgb.shape[:2]
-    preview = shrink(picture.rgb, *fit(height, width, PANEL_HEIGHT, PANEL_WIDTH))
+    small = preview(picture.rgb)
     timed("preview")
     return Prepared(
         capture=capture,
         started=started,
         images=images,
-        preview=preview,
+        preview=small,
         quality=quality,
         notes=picture.notes if capture.stable else (*picture.notes, texts.NEVER_ENDED),
         captured_at=picture.captured_at or datetime.fromtimestamp(capture.stamp.mtime_ns / 1e9, tz=timezone.utc),
@@ -195,6 +196,11 @@ def conclude(
         clock_trusted=setting.clock_trusted(),
     )
     return Analysis(answer=answer, rgb=prepared.preview, attention=attention, about=about)
+
+
+def preview(rgb: RGB) -> RGB:
+    """The picture small enough to be kept for the overlay, at its own aspect; ``rgb`` itself where it is small."""
+    return halve_to(rgb, PREVIEW_LONG_SIDE)
 
 
 def merge_about(picture: dict[str, str], sidecar: Sidecar) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -57,13 +57,13 @@ class Quality(_Part):
     width: int
     height: int
     brightness: Share
-    """Mean luma, 0 black to 1 white."""
+    """Mean luma (BT.601) of what is not the dark ring, 0 black to 1 white."""
     sharpness: float
     """Variance of the Laplacian of the luma (0..255) at a fixed scale; higher is sharper."""
     clipped_share: Share
-    """Pixels with a channel at 0 or 255."""
+    """Share of the pixels that are not nearly black which have a channel at 0 or 255."""
     dark_ring_share: Share
-    """Border pixels that are nearly black: the dermoscope's own rim."""
+    """Share of the picture that is nearly black and hangs together with its border: the dermoscope's own rim."""
     warnings: tuple[str, ...] = ()
 
 
@@ -100,6 +100,7 @@ class Answer(_Part):
     patient_id: str | None = None
     """Never leaves the device."""
     captured_at: datetime | None = None
+    """From the picture itself (without a zone where the camera names none), else the file's modification time."""
     answered_at: datetime
     backend: str
     passed_over: tuple[PassedOver, ...] = ()

@@ -19,18 +19,36 @@ def shrink(rgb: RGB, height: int, width: int) -> RGB:
 
     The result may be ``rgb`` itself where nothing had to be done.
     """
-    while rgb.shape[0] >= 2 * height and rgb.shape[1] >= 2 * width:
-        half_height, half_width = rgb.shape[0] // 2, rgb.shape[1] // 2
-        rgb = _resize(rgb[: 2 * half_height, : 2 * half_width], half_height, half_width, cv2.INTER_AREA)
+    rgb = halve_above(rgb, height, width)
     if rgb.shape[:2] == (height, width):
         return rgb
     return _resize(rgb, height, width, cv2.INTER_AREA)
+
+
+def halve_above(rgb: RGB, height: int, width: int) -> RGB:
+    """Halve ``rgb`` by exact 2 x 2 means for as long as it stays at least ``height`` x ``width``."""
+    while rgb.shape[0] >= 2 * height and rgb.shape[1] >= 2 * width:
+        rgb = _halve(rgb)
+    return rgb
+
+
+def halve_to(rgb: RGB, limit: int) -> RGB:
+    """Halve ``rgb`` by exact 2 x 2 means until its long side is at most ``limit``; ``rgb`` itself if it is already."""
+    while max(rgb.shape[:2]) > limit and min(rgb.shape[:2]) >= 2:
+        rgb = _halve(rgb)
+    return rgb
 
 
 def fit(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
     """The largest size of the same aspect within the given box, never larger than the picture: ``(height, width)``."""
     scale = min(1.0, max_height / height, max_width / width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _halve(rgb: RGB) -> RGB:
+    height, width = rgb.shape[0] // 2, rgb.shape[1] // 2
+    # An odd last row or column is cut off: only exact halves take the fast path.
+    return _resize(rgb[: 2 * height, : 2 * width], height, width, cv2.INTER_AREA)
 
 
 def _resize(rgb: RGB, height: int, width: int, interpolation: int) -> RGB:

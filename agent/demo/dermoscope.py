@@ -1,4 +1,4 @@
-"""A simulated dermoscope: writes its pictures into a folder in all the ways that cameras and their software do (F01)."""
+"""A simulated dermoscope: writes its pictures into a folder in all the ways that cameras do (F01)."""
 
 from __future__ import annotations
 

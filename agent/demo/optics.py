@@ -74,9 +74,9 @@ def _hairs(rng: Random, traits: Traits, height: int, width: int) -> tuple[Mask, 
             piece = np.round(curve[part : part + 4] * 16).astype(np.int32)
             cv2.polylines(sheet, [piece], False, shade, width_here, cv2.LINE_AA, shift=4)
     if zoom > 1:
-        sheet = cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA)
+        sheet = np.asarray(cv2.resize(sheet, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     tone = rng.uniform(0.07, 0.2) if rng.random() < 0.85 else 0.45
-    return np.asarray(sheet, np.uint8), (tone * 1.25, tone * 0.98, tone * 0.78)
+    return sheet, (tone * 1.25, tone * 0.98, tone * 0.78)
 
 
 def _bubbles(rng: Random, traits: Traits, glints: Mask, shades: Mask) -> None:
@@ -140,13 +140,14 @@ def _caption(height: int, width: int) -> tuple[Mask, Mask]:
     return caption, shadow
 
 
-def light(traits: Traits, height: int, width: int, first: int, last: int) -> tuple[NDArray[np.float32], ...]:
-    """Brightness of the lamp and transparency of the rim for rows ``first`` to ``last``, each ``[rows, W]`` 0..1.
+def light(traits: Traits, shape: tuple[int, int], rows: slice) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Brightness of the lamp and transparency of the rim on these rows of the picture, each ``[rows, W]`` 0..1.
 
     The lamp falls off from the middle; the rim cuts a disc out of the picture with a soft edge.
     """
-    short = min(height, width)
-    y = ((np.arange(first, last, dtype=np.float32) - height / 2) / short)[:, None]
+    height, width = shape
+    short = min(shape)
+    y = ((np.arange(rows.start, rows.stop, dtype=np.float32) - height / 2) / short)[:, None]
     x = ((np.arange(width, dtype=np.float32) - width / 2) / short)[None, :]
     square = x * x + y * y
     lamp = 1 - np.float32(traits.vignette) * np.minimum(square / np.float32(0.7), 1.3)

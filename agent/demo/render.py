@@ -44,14 +44,18 @@ def render_lesion(seed: int, width: int, height: int) -> NDArray[np.uint8]:
     traits = traits_of(seed)
     rng = np.random.default_rng([seed, 0x115E])
     share = min(1.0, TISSUE_SIDE / max(width, height))
-    tissue = draw_tissue(rng, traits, max(SMALLEST, round(height * share)), max(SMALLEST, round(width * share)))
+    tissue = draw_tissue(rng, traits, (max(SMALLEST, round(height * share)), max(SMALLEST, round(width * share))))
     on_top = draw_on_top(rng, traits, height, width)
     grain = _grain(rng, traits)
     picture = np.empty((height, width, 3), np.uint8)
     for first in range(0, height, ROWS_AT_ONCE):
         last = min(height, first + ROWS_AT_ONCE)
         rows = _rows_of(tissue, height, width, first, last)
-        _finish(rows, traits, on_top, grain, height, first)
+        noise = np.tile(grain[np.arange(first, last) % len(grain)], (1, -(-width // grain.shape[1]), 1))[:, :width]
+        lamp, rim = light(traits, (height, width), slice(first, last))
+        _put_in_front(rows, on_top, slice(first, last))
+        _expose(rows, traits, lamp, rim, noise)
+        _write_caption(rows, on_top, slice(first, last))
         picture[first:last] = cv2.convertScaleAbs(rows, alpha=255).reshape(rows.shape)
     return picture
 
@@ -68,40 +72,50 @@ def _rows_of(tissue: NDArray[np.float32], height: int, width: int, first: int, l
 
 
 def _grain(rng: Random, traits: Traits) -> NDArray[np.float32]:
-    """A sheet of the sensor's noise and of skin's finest texture, ``[512, 512, 3]``, laid side by side over the picture."""
-    noise = rng.standard_normal((512, 512, 3), dtype=np.float32)
+    """Sensor noise and skin's finest texture, ``[512, 512, 3]``, to be laid side by side over the picture."""
     # A colour sensor sees each channel on a part of its pixels: demosaicking smears the noise a little.
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.6, borderType=cv2.BORDER_REFLECT) * 1.7
-    texture = cv2.GaussianBlur(rng.standard_normal((512, 512), dtype=np.float32), (0, 0), 1.6) * 5.0
+    noise = _blurred_round(rng.standard_normal((512, 512, 3), dtype=np.float32), 0.6) * 1.7
+    texture = _blurred_round(rng.standard_normal((512, 512), dtype=np.float32), 1.6) * 5.0
     return np.asarray((noise * traits.noise + 0.8 * texture[..., None]) / 255, np.float32)
 
 
-def _finish(
-    rows: NDArray[np.float32], traits: Traits, on_top: OnTop, grain: NDArray[np.float32], height: int, first: int
-) -> None:
-    """Lay everything in front of the tissue over these rows, in place: hairs, bubbles, light, rim, sensor, caption."""
-    last, width = first + rows.shape[0], rows.shape[1]
-    part = slice(first, last)
+def _blurred_round(sheet: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """A blur that goes on at the opposite edge, so that the sheets show no seam where they meet."""
+    pad = 8
+    padded = cv2.copyMakeBorder(sheet, pad, pad, pad, pad, cv2.BORDER_WRAP)
+    return np.asarray(cv2.GaussianBlur(padded, (0, 0), sigma)[pad:-pad, pad:-pad], np.float32)
+
+
+def _put_in_front(rows: NDArray[np.float32], on_top: OnTop, part: slice) -> None:
+    """Lay hairs, ruler and bubbles over these rows, in place."""
     _blend(rows, on_top.hairs[part], on_top.hair_colour, 0.88)
     _blend(rows, on_top.shades[part], (0.16, 0.15, 0.17), 0.8)
     _blend(rows, on_top.glints[part], (1.02, 1.0, 0.99), 0.75)
-    lamp, rim = light(traits, height, width, first, last)
+
+
+def _expose(
+    rows: NDArray[np.float32],
+    traits: Traits,
+    lamp: NDArray[np.float32],
+    rim: NDArray[np.float32],
+    noise: NDArray[np.float32],
+) -> None:
+    """What light, rim and sensor make of these rows, in place."""
     rows *= lamp[..., None] * np.asarray(traits.white_balance, np.float32) * np.float32(traits.exposure)
     # The sensor's knee: highlights are compressed, not cut.
-    knee = np.float32(0.9)
-    np.subtract(rows, np.maximum(rows - knee, 0) * np.float32(0.55), out=rows)
+    np.subtract(rows, np.maximum(rows - np.float32(0.9), 0) * np.float32(0.55), out=rows)
     if traits.rim is not None:
-        rim = rim[..., None]
-        rows *= rim
-        rows += (1 - rim) * np.asarray(RIM_COLOUR, np.float32)
-    turns = np.arange(first, last) % grain.shape[0]
-    repeat = -(-width // grain.shape[1])
-    sheet = np.tile(grain[turns], (1, repeat, 1))[:, :width]
+        rows *= rim[..., None]
+        rows += (1 - rim[..., None]) * np.asarray(RIM_COLOUR, np.float32)
     # Photon noise grows with the root of the light; the dark keeps the read-out's.
-    rows += sheet * (0.35 + 0.65 * np.sqrt(np.clip(rows[..., 1:2], 0, 1)))
+    rows += noise * (0.35 + 0.65 * np.sqrt(np.clip(rows[..., 1:2], 0, 1)))
+    np.clip(rows, 0, 1, out=rows)
+
+
+def _write_caption(rows: NDArray[np.float32], on_top: OnTop, part: slice) -> None:
+    """Write SYNTHETIC over everything, in place."""
     _blend(rows, on_top.caption_shadow[part], (0.08, 0.08, 0.08), 0.75)
     _blend(rows, on_top.caption[part], (0.97, 0.97, 0.97), 1.0)
-    np.clip(rows, 0, 1, out=rows)
 
 
 def _blend(rows: NDArray[np.float32], mask: NDArray[np.uint8], colour: tuple[float, float, float], most: float) -> None:

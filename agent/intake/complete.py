@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 
-from agent.intake.headers import Broken, bmp_needs, png_is_complete, sniff
+from agent.intake.headers import BrokenError, bmp_needs, png_is_complete, sniff
 from agent.intake.tiff import read_pages
 
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -25,24 +26,9 @@ def is_complete(data: bytes) -> bool:
     Bytes of no known format are never complete: they may be the first part of anything.
     """
     try:
-        match sniff(data):
-            case "JPEG":
-                return _jpeg_ends(data)
-            case "PNG":
-                return png_is_complete(data)
-            case "TIFF":
-                return bool(read_pages(data))
-            case "BMP":
-                return len(data) >= bmp_needs(data)
-            case "DICOM":
-                return _dicom_ends(data)
-            case "GIF":
-                return data.endswith(b"\x3b")
-            case "WebP":
-                return len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0])
-            case _:
-                return False
-    except (Broken, struct.error, IndexError):
+        check = _CHECKS.get(sniff(data) or "")
+        return check is not None and check(data)
+    except (BrokenError, struct.error, IndexError):
         return False
 
 
@@ -103,12 +89,24 @@ def _dicom_value(data: bytes, at: int, *, implicit: bool) -> tuple[int, int]:
 def _dicom_items(data: bytes, at: int, *, implicit: bool, depth: int = 0) -> int:
     """The place behind a sequence (or item) of undefined length, whose delimiter must be there."""
     if depth > 32:
-        raise Broken("the sequences of the DICOM file are nested without end")
+        raise BrokenError("the sequences of the DICOM file are nested without end")
     while True:
         tag = data[at : at + 4]
         start, length = _dicom_value(data, at, implicit=implicit)
         if tag in {b"\xfe\xff\xdd\xe0", b"\xfe\xff\x0d\xe0"}:
             return start
         if at + 8 > len(data):
-            raise Broken("the DICOM file ends within a sequence", truncated=True)
+            raise BrokenError("the DICOM file ends within a sequence", truncated=True)
         at = _dicom_items(data, start, implicit=implicit, depth=depth + 1) if length == _ENDLESS else start + length
+
+
+_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    "JPEG": _jpeg_ends,
+    "PNG": png_is_complete,
+    "TIFF": lambda data: bool(read_pages(data)),
+    "BMP": lambda data: len(data) >= bmp_needs(data),
+    "DICOM": _dicom_ends,
+    # Kinds that are refused need not be waited for.
+    "GIF": lambda data: data.endswith(b"\x3b"),
+    "WebP": lambda data: len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0]),
+}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -15,22 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from agent.intake.bounds import check_size, quietly
 from agent.intake.colours import ONLY_GREY, TO_8_BITS, is_srgb, to_srgb
 from agent.intake.complete import is_complete
-from agent.intake.headers import SUPPORTED, Broken, read_png, sniff
 from agent.intake.exif import exif_moment, exif_orientation
+from agent.intake.headers import SUPPORTED, BrokenError, read_png, sniff
 from agent.intake.picture import DecodeLimits, Picture
-from agent.intake.reasons import Reason, Rejection, refuse
+from agent.intake.reasons import SMALLER, Reason, Rejection, refuse
 from agent.intake.tiff import read_pages
 
 _TURNED = "The picture was turned upright, as the camera noted."
-_LOWER_PART = "The lower part of the picture is missing. Take the picture again, or copy the file again."
-_GREY_SHARE = 0.05
+_LOWER_PART = "A part of the picture is missing, at its lower end. Take the picture again, or copy the file again."
+_CORNER, _FILLED = 4, 128
 _MAX_SAMPLES = 5
-_ORIENTATION = 0x0112
 _CV2_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
-_quiet_lock = threading.RLock()
+_TURNS = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
+}
+"""EXIF orientation to: rows and columns swapped, then the step through the rows and through the columns."""
 
 # Damaged files are refused with a sentence; what the libraries say about them helps nobody at the clinic.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -46,14 +54,14 @@ class _Header:
     height: int
     depth: int
     plain: bool
-    """8-bit RGB or grey without transparency or colour profile: OpenCV decodes it, several times as fast."""
+    """8-bit RGB or grey of standard colours in a JPEG or BMP: OpenCV decodes it, in half the time."""
     grey: bool
     orientation: int = 1
     captured_at: datetime | None = None
     page: int = 0
 
 
-def decode(data: bytes, limits: DecodeLimits, name: str = "") -> Picture:
+def decode(data: bytes, limits: DecodeLimits, name: str = "") -> Picture:  # noqa: ARG001 - for callers to log; never trusted
     """Decode a capture's bytes, whatever its ``name`` claims they are.
 
     Returns:
@@ -75,31 +83,13 @@ def decode(data: bytes, limits: DecodeLimits, name: str = "") -> Picture:
         return _decode(data, kind, limits)
     except Rejection:
         raise
-    except Broken as broken:
+    except Image.DecompressionBombError as bomb:
+        sentence = f"The picture is too large (more than {limits.max_pixels / 1e6:g} million pixels). {SMALLER}"
+        raise Rejection(Reason.TOO_MANY_PIXELS, sentence) from bomb
+    except BrokenError as broken:
         raise refuse(Reason.TRUNCATED if broken.truncated else Reason.DAMAGED) from broken
-    except Exception as error:  # noqa: BLE001 - decoders meet bytes from anywhere and raise anything; none may stop us
+    except Exception as error:
         raise refuse(Reason.DAMAGED) from error
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep a library's Python warnings to itself; one thread at a time, as the filters belong to the process."""
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def check_size(width: int, height: int, limits: DecodeLimits) -> None:
-    """Refuse what has more pixels than the limits allow, or none at all.
-
-    Raises:
-        Rejection: too many pixels, or a side of length 0.
-    """
-    if width < 1 or height < 1:
-        raise refuse(Reason.DAMAGED)
-    if width * height > limits.max_pixels:
-        limit = f"{limits.max_pixels / 1e6:g}"
-        raise refuse(Reason.TOO_MANY_PIXELS, width=width, height=height, limit=limit)
 
 
 def _decode(data: bytes, kind: str, limits: DecodeLimits) -> Picture:
@@ -111,50 +101,33 @@ def _decode(data: bytes, kind: str, limits: DecodeLimits) -> Picture:
         return decode_dicom(data, limits)
     with quietly():
         header = _HEADERS[kind](data, limits)
-    rgb, notes = _pixels(data, kind, header)
-    if kind == "JPEG" and missing_rows(rgb) > _GREY_SHARE * rgb.shape[0]:
+    rgb, notes, upright = _pixels(data, kind, header)
+    if kind == "JPEG" and ends_early(rgb):
         raise Rejection(Reason.DAMAGED, _LOWER_PART)
     if header.orientation != 1:
         notes = (*notes, _TURNED)
-        rgb = turn(rgb, header.orientation)
+        rgb = rgb if upright else turn(rgb, header.orientation)
     return Picture(np.ascontiguousarray(rgb), kind, notes, header.captured_at)
 
 
-def missing_rows(rgb: NDArray[np.uint8]) -> int:
-    """How many rows at the bottom of a decoded JPEG were never in its data; 0 where all of them look so.
+def ends_early(rgb: NDArray[np.uint8]) -> bool:
+    """Whether the data of a decoded JPEG ended before its last block, although an end marker follows.
 
-    libjpeg fills what it does not find with coefficients of 0, which is 128 in each channel. A dermoscope's own
-    black or white margin never has exactly this colour in whole rows.
+    libjpeg fills what it does not find with coefficients of 0, which is 128 in each channel. The last corner is
+    looked at, which the data reach last; a frame of this grey around the whole picture is not meant.
 
     Args:
-        rgb: ``[H, W, 3]`` uint8.
+        rgb: ``[H, W, 3]`` uint8, as stored, not yet turned.
     """
-    height: int = rgb.shape[0]
-    count = 0
-    while count < height and bool((rgb[height - 1 - count] == 128).all()):
-        count += 1
-    return count if count < height else 0
+    last, first = rgb[-_CORNER:, -_CORNER:], rgb[:_CORNER, :_CORNER]
+    return bool((last == _FILLED).all()) and not bool((first == _FILLED).all())
 
 
 def turn(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Turn ``[H, W, 3]`` pixels upright from the EXIF orientation (CIPA DC-008, tag 0x0112) they were stored in."""
-    match orientation:
-        case 2:
-            return rgb[:, ::-1]
-        case 3:
-            return rgb[::-1, ::-1]
-        case 4:
-            return rgb[::-1]
-        case 5:
-            return rgb.transpose(1, 0, 2)
-        case 6:
-            return rgb.transpose(1, 0, 2)[:, ::-1]
-        case 7:
-            return rgb.transpose(1, 0, 2)[::-1, ::-1]
-        case 8:
-            return rgb.transpose(1, 0, 2)[::-1]
-        case _:
-            return rgb
+    swapped, rows, columns = _TURNS.get(orientation, (False, 1, 1))
+    upright: NDArray[np.uint8] = (rgb.transpose(1, 0, 2) if swapped else rgb)[::rows, ::columns]
+    return upright
 
 
 def _jpeg_or_bmp_header(data: bytes, limits: DecodeLimits) -> _Header:
@@ -192,9 +165,9 @@ def _png_header(data: bytes, limits: DecodeLimits) -> _Header:
     exif = Image.Exif()
     if png.exif:
         exif.load(png.exif)
-    plain = png.depth == 8 and png.colour_type in {0, 2} and not png.transparent and not png.profile
+    # libpng inflates what follows the last row to its end, be it 1000 times the file; Pillow stops there.
     grey = png.colour_type in {0, 4}
-    return _Header(png.width, png.height, png.depth, plain, grey, exif_orientation(exif), exif_moment(exif))
+    return _Header(png.width, png.height, png.depth, False, grey, exif_orientation(exif), exif_moment(exif))
 
 
 _HEADERS: dict[str, Callable[[bytes, DecodeLimits], _Header]] = {
@@ -209,12 +182,12 @@ def _standard_colours(profile: object) -> bool:
     return not profile or (isinstance(profile, bytes) and is_srgb(profile))
 
 
-def _pixels(data: bytes, kind: str, header: _Header) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """``[H, W, 3]`` uint8 sRGB as stored, not yet turned; and notes."""
+def _pixels(data: bytes, kind: str, header: _Header) -> tuple[NDArray[np.uint8], tuple[str, ...], bool]:
+    """``[H, W, 3]`` uint8 sRGB; notes; and whether they are turned upright already."""
     if header.plain:
         rgb = _opencv(data, header)
         if rgb is not None:
-            return rgb, (ONLY_GREY,) if header.grey else ()
+            return rgb, (ONLY_GREY,) if header.grey else (), False
     with quietly():
         try:
             image = Image.open(BytesIO(data), formats=(kind,))
@@ -223,13 +196,12 @@ def _pixels(data: bytes, kind: str, header: _Header) -> tuple[NDArray[np.uint8],
             rgb = _opencv(data, header) if kind == "TIFF" and header.page == 0 else None
             if rgb is None:
                 raise refuse(Reason.UNSUPPORTED, kind=f"{kind}, {header.depth} bits") from None
-            return rgb, (TO_8_BITS,) if header.depth > 8 else ()
-        with image:
+            return rgb, (TO_8_BITS,) if header.depth > 8 else (), False
+        if kind == "TIFF":
             image.seek(header.page)
-            if kind == "TIFF":
-                # Pillow would turn it while loading; here every format is turned in one place.
-                image.tag_v2.pop(_ORIENTATION, None)  # type: ignore[attr-defined]
-            return to_srgb(image, header.depth)
+            image.load()  # which turns it, too
+    with image:
+        return *to_srgb(image, header.depth), kind == "TIFF"
 
 
 def _opencv(data: bytes, header: _Header) -> NDArray[np.uint8] | None:

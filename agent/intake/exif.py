@@ -37,7 +37,7 @@ def exif_moment(exif: Image.Exif) -> datetime | None:
 
 
 def parse_moment(text: str, form: str, zone: str = "") -> datetime | None:
-    """A time by ``form`` (of ``datetime.strptime``) with an optional zone such as ``+02:00``; ``None`` if unreadable."""
+    """A time by ``form`` (as of ``strptime``), with an optional zone such as ``+02:00``; ``None`` if unreadable."""
     for written, written_form in ((text + zone, form + "%z" if zone else form), (text, form)):
         try:
             moment = datetime.strptime(written, written_form)  # noqa: DTZ007 - naive where the file names no zone

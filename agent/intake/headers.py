@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_UNSUPPORTED_BRANDS = {
+_BRANDS = {
     b"heic": "HEIC",
     b"heix": "HEIC",
     b"mif1": "HEIC",
@@ -19,7 +19,14 @@ _UNSUPPORTED_BRANDS = {
     b"jxl ": "JPEG XL",
     b"crx ": "Canon raw",
 }
-_UNSUPPORTED_STARTS = (
+_BMP_HEADERS = {12, 40, 52, 56, 108, 124}
+_STARTS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (PNG_SIGNATURE, "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
     (b"GIF87a", "GIF"),
     (b"GIF89a", "GIF"),
     (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
@@ -36,7 +43,7 @@ SUPPORTED = ("JPEG", "PNG", "TIFF", "BMP", "DICOM")
 """Formats that are decoded. ``sniff`` may also name others, which are refused by name."""
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The structure of a file contradicts itself. ``truncated``: it points behind the end of the file."""
 
     def __init__(self, what: str, *, truncated: bool = False) -> None:
@@ -46,25 +53,15 @@ class Broken(Exception):
 
 def sniff(data: bytes) -> str | None:
     """Name the format by its first bytes, or ``None`` where they are of no picture that we know."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(PNG_SIGNATURE):
-        return "PNG"
-    if data[:4] in {b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"}:
-        return "TIFF"
     if data[128:132] == b"DICM":
         return "DICOM"
-    if (
-        data.startswith(b"BM")
-        and len(data) >= 18
-        and struct.unpack_from("<I", data, 14)[0] in {12, 40, 52, 56, 108, 124}
-    ):
+    if data[:2] == b"BM" and len(data) >= 18 and struct.unpack_from("<I", data, 14)[0] in _BMP_HEADERS:
         return "BMP"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp":
-        return _UNSUPPORTED_BRANDS.get(data[8:12], "video")
-    return next((name for start, name in _UNSUPPORTED_STARTS if data.startswith(start)), None)
+        return _BRANDS.get(data[8:12], "video")
+    return next((name for start, name in _STARTS if data.startswith(start)), None)
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,6 @@ class PngHeader:
     depth: int
     colour_type: int
     frames: int
-    transparent: bool
-    """A tRNS chunk; alpha channels show in ``colour_type`` (4 and 6)."""
-    profile: bool
-    """An iCCP chunk that is not shadowed by an sRGB chunk."""
     exif: bytes | None
     complete: bool
     """The IEND chunk is there."""
@@ -89,9 +82,9 @@ def read_png(data: bytes, *, check: bool = True) -> PngHeader:
     """Walk the chunks of a PNG; with ``check``, verify each one's CRC.
 
     Raises:
-        Broken: a chunk reaches behind the end of the file, or its checksum is wrong.
+        BrokenError: a chunk reaches behind the end of the file, or its checksum is wrong.
     """
-    at, frames, transparent, icc, srgb, complete = len(PNG_SIGNATURE), 1, False, False, False, False
+    at, frames, complete = len(PNG_SIGNATURE), 1, False
     exif: bytes | None = None
     head: tuple[int, int, int, int] | None = None
     view = memoryview(data)
@@ -100,34 +93,31 @@ def read_png(data: bytes, *, check: bool = True) -> PngHeader:
         kind = data[at + 4 : at + 8]
         end = at + 12 + length
         if end > len(data):
-            raise Broken("a part of the PNG reaches behind the end of the file", truncated=True)
+            raise BrokenError("a part of the PNG reaches behind the end of the file", truncated=True)
         if check and zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise Broken("a checksum inside the PNG is wrong")
+            raise BrokenError("a checksum inside the PNG is wrong")
         if head is None:
             if kind != b"IHDR" or length != 13:
-                raise Broken("the PNG does not begin with its header")
+                raise BrokenError("the PNG does not begin with its header")
             head = struct.unpack_from(">IIBB", data, at + 8)
         elif kind == b"acTL" and length == 8:
             frames = max(1, struct.unpack_from(">I", data, at + 8)[0])
         elif kind == b"eXIf":
             exif = data[at + 8 : end - 4]
-        transparent |= kind == b"tRNS"
-        icc |= kind == b"iCCP"
-        srgb |= kind == b"sRGB"
         at = end
         if kind == b"IEND":
             complete = True
             break
     if head is None:
-        raise Broken("the PNG ends within its header", truncated=True)
-    return PngHeader(*head, frames, transparent, icc and not srgb, exif, complete)
+        raise BrokenError("the PNG ends within its header", truncated=True)
+    return PngHeader(*head, frames, exif, complete)
 
 
 def png_is_complete(data: bytes) -> bool:
     """Whether the chunks of a PNG reach to its IEND; checksums are not looked at."""
     try:
         return read_png(data, check=False).complete
-    except Broken:
+    except BrokenError:
         return False
 
 

@@ -35,20 +35,23 @@ class Rejection(Exception):
         self.sentence = sentence
 
 
+SMALLER = "Choose a smaller picture size."
+_AGAIN = "Copy the file again, or take the picture again."
+_FORMATS = "Save pictures as JPEG, PNG, TIFF, BMP or DICOM."
+
 SENTENCES: dict[Reason, str] = {
     Reason.EMPTY: "The file is empty. Take the picture again.",
-    Reason.TRUNCATED: "The picture is cut off: the file ends too early. Take the picture again, or copy the file again.",
-    Reason.DAMAGED: "The picture is damaged and cannot be read. Take the picture again, or copy the file again.",
-    Reason.NOT_A_PICTURE: "This file is not a picture. Save pictures as JPEG, PNG, TIFF, BMP or DICOM.",
-    Reason.TOO_MANY_BYTES: "The file is too large ({size} MB; at most {limit} MB). Set the camera to a smaller picture.",
+    Reason.TRUNCATED: f"The file ends before the picture does. {_AGAIN}",
+    Reason.DAMAGED: f"The picture is damaged and cannot be read. {_AGAIN}",
+    Reason.NOT_A_PICTURE: f"This file is not a picture. {_FORMATS}",
+    Reason.TOO_MANY_BYTES: f"The file is too large ({{size}} MB; at most {{limit}} MB). {SMALLER}",
     Reason.TOO_MANY_PIXELS: (
-        "The picture is too large ({width} x {height} pixels; at most {limit} million). "
-        "Set the camera to a smaller picture."
+        "The picture is too large ({width} x {height} pixels; at most {limit} million). Choose a smaller picture size."
     ),
-    Reason.UNSUPPORTED: "Pictures of this kind ({kind}) cannot be read. Save pictures as JPEG, PNG, TIFF, BMP or DICOM.",
+    Reason.UNSUPPORTED: f"This kind of picture ({{kind}}) cannot be read. {_FORMATS}",
     Reason.SEVERAL_PICTURES: "The file holds {count} pictures. Save each picture in a file of its own.",
     Reason.NOT_A_FILE: "This is {kind}, not a picture. Remove it, or give it another name.",
-    Reason.LINK_OUTSIDE: "This is a link to something outside the camera's folder. Copy the picture itself into the folder.",
+    Reason.LINK_OUTSIDE: "This is a link to a file outside the camera's folder. Copy the picture itself into it.",
     Reason.UNREADABLE: "The file may not be read. Ask the technician to allow reading of the camera's folder.",
 }
 """One sentence for each reason that intake gives; the parts in braces are filled in by :func:`refuse`."""

@@ -1,14 +1,18 @@
-"""The optional file NAME.json beside a capture: whose skin, and where on the body. Never a reason to refuse a capture."""
+"""The optional file NAME.json beside a capture: whose skin, and where on it. Never a reason to refuse a capture."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+_Value = TypeVar("_Value")
 
 MAX_BYTES = 64 * 1024
 _MAX_LENGTH = 64
+_KEYS = ("patient_id", "body_site", "age", "sex", "skin_type")
 _SEXES = ("female", "male", "other", "unknown")
 _SKIN_TYPES = {"1": "I", "2": "II", "3": "III", "4": "IV", "5": "V", "6": "VI"}
 
@@ -60,26 +64,33 @@ def parse_sidecar(data: bytes, name: str) -> Sidecar:
         content = None
     if not isinstance(content, dict):
         return Sidecar(warning=f"The patient file {name} is not in the agreed form; the answer is without its details.")
-    values: dict[str, str | int] = {}
     wrong: list[str] = []
-    for key, check in _CHECKS.items():
+
+    def field(key: str, check: Callable[[object], _Value | None]) -> _Value | None:
         given = content.get(key)
         if given is None or given == "":
-            continue
+            return None
         value = check(given)
         if value is None:
             wrong.append(key)
-        else:
-            values[key] = value
+        return value
+
+    found = Sidecar(
+        patient_id=field("patient_id", _text),
+        body_site=field("body_site", _text),
+        age=field("age", _age),
+        sex=field("sex", _sex),
+        skin_type=field("skin_type", _skin_type),
+    )
     parts = []
     if wrong:
         parts.append(f"these values cannot be used: {', '.join(wrong)}")
-    unknown = sorted(_shown(key) for key in content if key not in _CHECKS)
+    unknown = sorted(_shown(key) for key in content if key not in _KEYS)
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         parts.append(f"these entries are not known: {', '.join(unknown[:5])}{more}")
     warning = f"In the patient file {name}, {'; '.join(parts)}." if parts else None
-    return Sidecar(**values, warning=warning)  # type: ignore[arg-type] - each check gives its own field's type
+    return replace(found, warning=warning)
 
 
 def _text(value: object) -> str | None:
@@ -111,12 +122,3 @@ def _skin_type(value: object) -> str | None:
 
 def _shown(key: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in key[:32])
-
-
-_CHECKS: dict[str, Callable[[object], str | int | None]] = {
-    "patient_id": _text,
-    "body_site": _text,
-    "age": _age,
-    "sex": _sex,
-    "skin_type": _skin_type,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from agent.intake.headers import Broken
+from agent.intake.headers import BrokenError
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _LETTERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -38,7 +38,7 @@ def read_pages(data: bytes) -> tuple[Page, ...]:
     """Walk all directories of a TIFF or BigTIFF in either byte order.
 
     Raises:
-        Broken: a directory, a value or a strip lies outside the file, or there is no end to them.
+        BrokenError: a directory, a value or a strip lies outside the file, or there is no end to them.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in {b"+\x00", b"\x00+"}
@@ -48,12 +48,12 @@ def read_pages(data: bytes) -> tuple[Page, ...]:
     seen: set[int] = set()
     while at:
         if at in seen or len(pages) >= _MAX_PAGES:
-            raise Broken("the pages of the TIFF have no end")
+            raise BrokenError("the pages of the TIFF have no end")
         seen.add(at)
         count = _number(data, order + count_format, at)
         start = at + struct.calcsize(count_format)
         if count > _MAX_ENTRIES:
-            raise Broken("a page of the TIFF has too many entries")
+            raise BrokenError("a page of the TIFF has too many entries")
         tags: dict[int, tuple[int, ...]] = {}
         for here in range(start, start + count * entry, entry):
             tag, values = _entry(data, order, here, big=big)
@@ -62,7 +62,7 @@ def read_pages(data: bytes) -> tuple[Page, ...]:
         at = _number(data, order + word, start + count * entry)
         pages.append(_page(len(pages), tags, len(data)))
     if not pages:
-        raise Broken("the TIFF has no page", truncated=True)
+        raise BrokenError("the TIFF has no page", truncated=True)
     return tuple(pages)
 
 
@@ -71,9 +71,9 @@ def _page(index: int, tags: dict[int, tuple[int, ...]], size: int) -> Page:
     for starts, lengths in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         ends = zip(tags.get(starts, ()), tags.get(lengths, ()), strict=False)
         if any(start + length > size for start, length in ends):
-            raise Broken("a part of the TIFF reaches behind the end of the file", truncated=True)
+            raise BrokenError("a part of the TIFF reaches behind the end of the file", truncated=True)
     if not (tags.get(_STRIPS) or tags.get(_TILES)):
-        raise Broken("a page of the TIFF has no pixels")
+        raise BrokenError("a page of the TIFF has no pixels")
     return Page(
         index,
         tags.get(_WIDTH, (0,))[0],
@@ -90,22 +90,22 @@ def _entry(data: bytes, order: str, at: int, *, big: bool) -> tuple[int, tuple[i
     try:
         tag, kind, count = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, at)
     except struct.error:
-        raise Broken("the TIFF ends within a page", truncated=True) from None
+        raise BrokenError("the TIFF ends within a page", truncated=True) from None
     inline, place = (8, at + 12) if big else (4, at + 8)
     if tag not in _WANTED or kind not in _LETTERS or not count:
         return tag, None
     if count > _MAX_VALUES:
-        raise Broken("an entry of the TIFF is too long")
+        raise BrokenError("an entry of the TIFF is too long")
     if count * _SIZES[kind] > inline:
         place = _number(data, order + ("Q" if big else "I"), place)
     try:
         return tag, struct.unpack_from(f"{order}{count}{_LETTERS[kind]}", data, place)
     except struct.error:
-        raise Broken("an entry of the TIFF lies behind the end of the file", truncated=True) from None
+        raise BrokenError("an entry of the TIFF lies behind the end of the file", truncated=True) from None
 
 
 def _number(data: bytes, form: str, at: int) -> int:
     try:
         return int(struct.unpack_from(form, data, at)[0])
     except struct.error:
-        raise Broken("the TIFF ends too early", truncated=True) from None
+        raise BrokenError("the TIFF ends too early", truncated=True) from None

@@ -1,5 +1,7 @@
 """What the store says when it cannot do what was asked."""
 
+
+
 from __future__ import annotations
 
 

@@ -72,42 +72,8 @@ class Received:
     clock_trusted: bool
 
 
-@dataclass(frozen=True)
-class Unfinished:
-    """A scan in state ``received``."""
-
-    scan_id: str
-    path: Path
-    dermoscope_id: str
-    identity: str
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Unwritten:
-    """A finished scan whose result files are not confirmed to lie in ``results/``."""
-
-    scan_id: str
-    state: ScanState
-    path: Path
-    dermoscope_id: str
-    identity: str
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many scans and outbox rows there are of each state."""
-
-    received: int
-    answered: int
-    rejected: int
-    waiting: int
-    acknowledged: int
-    dead: int
-
-
 def display(path_bytes: bytes) -> str:
-    """A path as text for people: bytes that are no UTF-8 are shown as ``\\xNN``."""
+    """A path as text for people: bytes that are no UTF-8 are shown as backslash, x and two digits."""
     return path_bytes.decode("utf-8", "backslashreplace")
 
 
@@ -167,6 +133,7 @@ def answer(
     db: Connection,
     sender: Sender,
     scan_id: str,
+    *,
     answer_json: str,
     backend: str,
     metadata: Mapping[str, Any],
@@ -182,7 +149,7 @@ def answer(
     _post(db, scan_id, result_event(sender, scan_id, seq, finished_at, answered_data(content)), finished_at)
 
 
-def reject(db: Connection, sender: Sender, scan_id: str, reason: str, sentence: str, finished_at: str) -> None:
+def reject(db: Connection, sender: Sender, scan_id: str, *, reason: str, sentence: str, finished_at: str) -> None:
     """Finish a scan as refused, and put its event in the outbox. Raises as ``_open_scan`` does."""
     seq, image_sha256, dermoscope_id, _, received_at, clock_trusted = _open_scan(db, scan_id)
     data = rejected_data(
@@ -232,45 +199,6 @@ def files_written(db: Connection, scan_id: str) -> None:
         raise UnknownScan(f"scan {scan_id} is not in the database, or not finished: it has no result files")
 
 
-def unfinished(db: Connection) -> list[Unfinished]:
-    """The scans to go on with after a start, oldest first."""
-    rows = db.execute(
-        "SELECT scan_id, path_bytes, dermoscope_id, identity, attempts FROM scans WHERE state = 'received' ORDER BY seq"
-    ).fetchall()
-    return [Unfinished(row[0], _path(row[1]), row[2], row[3], row[4]) for row in rows]
-
-
-def without_files(db: Connection) -> list[Unwritten]:
-    """Finished scans whose files may be missing (a crash between commit and rename), oldest first."""
-    rows = db.execute(
-        "SELECT scan_id, state, path_bytes, dermoscope_id, identity FROM scans"
-        " WHERE files_written = 0 AND state <> 'received' ORDER BY seq"
-    ).fetchall()
-    return [Unwritten(row[0], ScanState(row[1]), _path(row[2]), row[3], row[4]) for row in rows]
-
-
-def known(db: Connection, dermoscope_id: str) -> dict[bytes, FileStamp]:
-    """Each path seen in a dermoscope's folder, with its stamp when it was claimed."""
-    rows = db.execute(
-        "SELECT path_bytes, device, inode, size, mtime_ns, ctime_ns FROM sightings WHERE dermoscope_id = ?",
-        (dermoscope_id,),
-    ).fetchall()
-    return {bytes(row[0]): FileStamp(_unsigned(row[1]), _unsigned(row[2]), *row[3:]) for row in rows}
-
-
-def result_json(db: Connection, scan_id: str) -> str | None:
-    """The kept answer (or refusal) of a scan; None while it has none, or where there is no such scan."""
-    row = db.execute("SELECT result FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()
-    return None if row is None else row[0]
-
-
-def counts(db: Connection) -> Counts:
-    """Scans and outbox rows by state."""
-    found = dict(db.execute("SELECT state, count(*) FROM scans GROUP BY state", ()).fetchall())
-    found |= dict(db.execute("SELECT state, count(*) FROM outbox GROUP BY state", ()).fetchall())
-    return Counts(**{name: found.get(name, 0) for name in Counts.__dataclass_fields__})
-
-
 def post_missing_events(db: Connection, sender: Sender) -> int:
     """Build again the events of finished scans that have none (after a salvage: F10); returns how many."""
     rows = db.execute(
@@ -315,14 +243,6 @@ def _merged(kept: str, metadata: Mapping[str, Any]) -> str:
     return json.dumps({**json.loads(kept), **metadata}, ensure_ascii=False) if metadata else kept
 
 
-def _path(path_bytes: bytes) -> Path:
-    return Path(os.fsdecode(path_bytes))
-
-
 def _signed(number: int) -> int:
     """An unsigned 64-bit device or inode number as SQLite's signed one."""
     return number - (1 << 64) if number >= 1 << 63 else number
-
-
-def _unsigned(number: int) -> int:
-    return number + (1 << 64) if number < 0 else number

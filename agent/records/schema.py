@@ -64,6 +64,7 @@ TABLES = (
         PRIMARY KEY (dermoscope_id, path_bytes)
     ) STRICT
     """,
+    "CREATE INDEX sightings_by_path ON sightings (path_bytes)",
     "CREATE INDEX sightings_by_scan ON sightings (scan_id)",
     """
     CREATE TABLE outbox (

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from typing_extensions import Self
 
 from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
-from agent.records import scans
+from agent.records import queries, scans
 from agent.records.checkpoint import Checkpointer
+from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan
 from agent.records.messages import Sender
 from agent.records.opening import StateLock, open_database
-from agent.records.scans import Claim, Counts, Received, Unfinished, Unwritten
+from agent.records.queries import Counts, Unfinished, Unpublished
+from agent.records.results import RESULTS_DIR
+from agent.records.scans import Claim, ClaimOutcome, Received
 from agent.records.writer import Writer
+
+__all__ = [
+    "AlreadyTerminal",
+    "Claim",
+    "ClaimOutcome",
+    "Clocks",
+    "Counts",
+    "Store",
+    "StoreClosed",
+    "StoreError",
+    "StoreFull",
+    "Unfinished",
+    "UnknownScan",
+    "Unpublished",
+]
+
+T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 10.0
 
@@ -51,12 +73,23 @@ class Store:
     room (nothing was written; try again), another ``StoreError`` where the change was refused. Cancelling does nothing.
     """
 
-    def __init__(self, writer: Writer, checkpointer: Checkpointer, lock: StateLock, sender: Sender, clocks: Clocks):
+    def __init__(
+        self,
+        writer: Writer,
+        checkpointer: Checkpointer,
+        lock: StateLock,
+        sender: Sender,
+        *,
+        clocks: Clocks,
+        results_folder: Path,
+    ) -> None:
         self._writer = writer
         self._checkpointer = checkpointer
         self._lock = lock
         self._sender = sender
         self._clocks = clocks
+        self.results_folder = results_folder
+        """Where the result files belong."""
         self._boot_id = _boot_id()
 
     @classmethod
@@ -87,7 +120,10 @@ class Store:
             raise
         checkpointer = Checkpointer(state_dir / "dermascan.db-wal")
         checkpointer.written()  # a log may be left from a crash
-        return cls(Writer(connection, checkpointer), checkpointer, lock, sender, clocks or Clocks())
+        writer = Writer(connection, checkpointer)
+        return cls(
+            writer, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=state_dir / RESULTS_DIR
+        )
 
     def claim(
         self, arrival_identity: str, image_sha256: str | None, path: Path, dermoscope_id: str, stamp: FileStamp
@@ -115,14 +151,24 @@ class Store:
         """
         finished_at, fields = self._time(), dict(metadata or {})
         return self._writer.submit(
-            lambda db: scans.answer(db, self._sender, scan_id, answer_json, backend, fields, finished_at)
+            lambda db: scans.answer(
+                db,
+                self._sender,
+                scan_id,
+                answer_json=answer_json,
+                backend=backend,
+                metadata=fields,
+                finished_at=finished_at,
+            )
         )
 
     def reject(self, scan_id: str, reason: Reason, sentence: str) -> Future[None]:
         """Finish a scan as refused, and put its event in the outbox: one transaction."""
         finished_at = self._time()
         return self._writer.submit(
-            lambda db: scans.reject(db, self._sender, scan_id, reason.value, sentence, finished_at)
+            lambda db: scans.reject(
+                db, self._sender, scan_id, reason=reason.value, sentence=sentence, finished_at=finished_at
+            )
         )
 
     def add_metadata(self, scan_id: str, metadata: Mapping[str, Any]) -> Future[bool]:
@@ -135,27 +181,38 @@ class Store:
         return self._writer.submit(lambda db: scans.files_written(db, scan_id))
 
     def unfinished(self) -> list[Unfinished]:
-        """The scans to go on with after a start, oldest first."""
-        return self._read(scans.unfinished)
+        """The scans that were claimed and not finished, oldest first."""
+        return self._read(queries.unfinished)
 
-    def without_files(self) -> list[Unwritten]:
-        """Finished scans whose files are not confirmed, oldest first."""
-        return self._read(scans.without_files)
+    def without_files(self) -> Iterator[Unpublished]:
+        """Finished scans whose files are not confirmed, oldest first; read one by one, as answers are large."""
+        seq = 0
+        while (found := self._read(partial(queries.first_without_files, after_seq=seq))) is not None:
+            seq, row = found
+            yield row
 
     def known(self, dermoscope_id: str) -> dict[bytes, FileStamp]:
-        """Each path claimed from a dermoscope's folder (``os.fsencode``), with its stamp then.
+        """Each path seen in a dermoscope's folder (``os.fsencode``) whose scan is finished, with its stamp then."""
+        return self._read(partial(queries.known, dermoscope_id=dermoscope_id))
 
-        Those still in state ``received`` are among them: ``unfinished`` is how one comes back to these.
-        """
-        return self._read(lambda db: scans.known(db, dermoscope_id))
+    def scans_without_metadata(self, stem: Path) -> list[tuple[str, Path]]:
+        """Finished scans without patient fields whose capture is ``stem`` plus a suffix: (scan_id, capture)."""
+        return self._read(partial(queries.without_metadata, stem=stem))
 
     def result_json(self, scan_id: str) -> str | None:
-        """What is kept as the scan's result and belongs in its result file; None while there is none."""
-        return self._read(lambda db: scans.result_json(db, scan_id))
+        """What is kept as the scan's result, answer or refusal; None while there is none."""
+        return self._read(partial(queries.result_json, scan_id=scan_id))
+
+    def result_bytes(self, scan_id: str) -> bytes:
+        """The scan's result, for its file. Raises UnknownScan where there is none."""
+        result = self.result_json(scan_id)
+        if result is None:
+            raise UnknownScan(f"scan {scan_id} has no result: it is not finished, or not in the database")
+        return result.encode()
 
     def counts(self) -> Counts:
         """Scans and outbox rows by state."""
-        return self._read(scans.counts)
+        return self._read(queries.counts)
 
     @property
     def wal_bytes(self) -> int:
@@ -182,13 +239,13 @@ class Store:
         self._writer.close(timeout_s)
         self._lock.release()
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, run: Callable[[Any], Any]) -> Any:
+    def _read(self, run: Callable[[scans.Connection], T]) -> T:
         return self._writer.submit(run, writes=False).result()
 
     def _time(self) -> str:

@@ -157,6 +157,9 @@ class Writer:
         while True:
             try:
                 outcomes = self._transaction(batch, writes=writes)
+                if writes:
+                    self.commits += 1
+                    self._checkpointer.written()
                 break
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread must live on (F07)
                 self._roll_back()
@@ -168,9 +171,6 @@ class Writer:
                     continue
                 outcomes = [_Failed(self._verdict(error))] * len(batch)
                 break
-        if writes:
-            self.commits += 1
-            self._checkpointer.written()
         for operation, outcome in zip(batch, outcomes, strict=True):
             _keep(operation.promise, outcome)
 

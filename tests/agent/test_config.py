@@ -58,7 +58,7 @@ def test_paths_are_relative_to_the_file(write_config: WriteConfig, tmp_path: Pat
         ("[store]", "[shop]", "shop", "no such key"),
         ("quota_mb = 1024", '[mqtt]\nhost = "x"', "mqtt", "no such key"),
         (
-            '[inference]',
+            "[inference]",
             '[[dermoscope]]\nid = "scope-1"\nfolder = "other"\n\n[inference]',
             "dermoscope.1.id",
             "dermoscope.0.id",

@@ -1,7 +1,7 @@
-"""The real agent in a process that kills itself (SIGKILL) at a named step of a capture's way: ``crashing_agent.py CONFIG STEP``.
+"""The real agent in a process that kills itself (SIGKILL) at a named step: ``crashing_agent.py CONFIG STEP``.
 
-With the step "none" it is the agent as it is. The steps are put in from outside, by wrapping what the product calls, so that
-the product holds no line for this.
+With the step "none" it is the agent as it is. The steps are put in from outside, by wrapping what the product calls,
+so that the product holds no line for this.
 """
 
 from __future__ import annotations

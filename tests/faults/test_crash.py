@@ -1,4 +1,4 @@
-"""The whole agent, killed at every step of a capture's way and started again: nothing lost, nothing twice, nothing half."""
+"""The whole agent, killed at every step of a capture's way and started again: nothing lost, twice or half."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_books(root: Path, captures: int) -> None:
     assert {json.loads(event)["subject"] for _, event in events} == {scan_id for scan_id, *_ in scans}
     results = root / "state" / "results"
     names = {f"{scan_id}{suffix}" for scan_id, *_ in scans for suffix in (".json", ".png")}
-    assert {path.name for path in results.iterdir()} == names, "a file is missing, or a half-written one was left behind"
+    assert {path.name for path in results.iterdir()} == names, "a file is missing, or a half-written one was left"
     for scan_id, sha, _, result in scans:
         assert json.loads((results / f"{scan_id}.json").read_bytes())["image_sha256"] == sha
         assert json.loads(result)["scan_id"] == scan_id

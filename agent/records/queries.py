@@ -1,0 +1,113 @@
+"""What the agent asks its own store: the SQL that only reads, on any connection with ``.execute``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.intake.capture import FileStamp
+from agent.records.scans import Connection
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A scan in state ``received``."""
+
+    scan_id: str
+    path: Path
+    dermoscope_id: str
+    identity: str
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Unpublished:
+    """A finished scan whose result files are not confirmed to lie in ``results/``."""
+
+    scan_id: str
+    path: Path
+    dermoscope_id: str
+    result: str | None
+    """The answer as JSON; None where the scan was refused."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many scans and outbox rows there are of each state."""
+
+    received: int
+    answered: int
+    rejected: int
+    waiting: int
+    acknowledged: int
+    dead: int
+
+
+def unfinished(db: Connection) -> list[Unfinished]:
+    """The scans that were claimed and not finished, oldest first."""
+    rows = db.execute(
+        "SELECT scan_id, path_bytes, dermoscope_id, identity, attempts FROM scans WHERE state = 'received' ORDER BY seq"
+    ).fetchall()
+    return [Unfinished(row[0], _path(row[1]), row[2], row[3], row[4]) for row in rows]
+
+
+def first_without_files(db: Connection, after_seq: int) -> tuple[int, Unpublished] | None:
+    """The oldest finished scan beyond ``after_seq`` whose files are not confirmed, with its seq."""
+    row = db.execute(
+        "SELECT seq, scan_id, path_bytes, dermoscope_id, CASE state WHEN 'answered' THEN result END FROM scans"
+        " WHERE files_written = 0 AND state <> 'received' AND seq > ? ORDER BY seq LIMIT 1",
+        (after_seq,),
+    ).fetchone()
+    return None if row is None else (row[0], Unpublished(row[1], _path(row[2]), row[3], row[4]))
+
+
+def known(db: Connection, dermoscope_id: str) -> dict[bytes, FileStamp]:
+    """Each path seen in a dermoscope's folder whose scan is finished, with its stamp when it was claimed.
+
+    What is still ``received`` is left out, so that the watch brings it again after a crash.
+    """
+    rows = db.execute(
+        "SELECT sightings.path_bytes, device, inode, size, mtime_ns, ctime_ns FROM sightings JOIN scans USING (scan_id)"
+        " WHERE sightings.dermoscope_id = ? AND state <> 'received'",
+        (dermoscope_id,),
+    ).fetchall()
+    return {bytes(row[0]): FileStamp(_unsigned(row[1]), _unsigned(row[2]), *row[3:]) for row in rows}
+
+
+def without_metadata(db: Connection, stem: Path) -> list[tuple[str, Path]]:
+    """Finished scans without patient fields, seen at a path that is ``stem`` plus a suffix: (scan_id, that path)."""
+    prefix = os.fsencode(stem)
+    rows = db.execute(
+        "SELECT scan_id, sightings.path_bytes FROM sightings JOIN scans USING (scan_id)"
+        " WHERE sightings.path_bytes >= ? AND sightings.path_bytes < ? AND metadata = '{}' AND state <> 'received'",
+        (prefix + b".", prefix + b"/"),  # "/" is the byte after "."
+    ).fetchall()
+    return [(scan_id, path) for scan_id, path in _with_paths(rows) if path.with_suffix("") == stem]
+
+
+def result_json(db: Connection, scan_id: str) -> str | None:
+    """The kept answer (or refusal) of a scan; None while it has none, or where there is no such scan."""
+    row = db.execute("SELECT result FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()
+    return None if row is None else row[0]
+
+
+def counts(db: Connection) -> Counts:
+    """Scans and outbox rows by state."""
+    found = dict(db.execute("SELECT state, count(*) FROM scans GROUP BY state", ()).fetchall())
+    found |= dict(db.execute("SELECT state, count(*) FROM outbox GROUP BY state", ()).fetchall())
+    return Counts(**{name: found.get(name, 0) for name in Counts.__dataclass_fields__})
+
+
+def _with_paths(rows: list[tuple[str, bytes]]) -> Iterator[tuple[str, Path]]:
+    return ((scan_id, _path(path_bytes)) for scan_id, path_bytes in rows)
+
+
+def _path(path_bytes: bytes) -> Path:
+    return Path(os.fsdecode(path_bytes))
+
+
+def _unsigned(number: int) -> int:
+    """What ``scans.claim`` stored as a signed number."""
+    return number + (1 << 64) if number < 0 else number

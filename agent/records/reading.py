@@ -1,0 +1,85 @@
+"""Reading the database beside the daemon, or without one: read-only, and it never checkpoints (F08, F09)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.answer.scan import ScanState
+from agent.records.errors import StoreError
+from agent.records.opening import DATABASE
+from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, user_version
+
+BUSY_TIMEOUT_MS = 2000
+
+
+@dataclass(frozen=True)
+class ScanRow:
+    """One scan as ``dermascan scans`` lists it. ``result`` is the parsed answer or refusal."""
+
+    seq: int
+    scan_id: str
+    state: ScanState
+    path: str
+    dermoscope_id: str
+    image_sha256: str | None
+    reason: str | None
+    sentence: str | None
+    backend: str | None
+    attempts: int
+    received_at: str
+    finished_at: str | None
+    clock_trusted: bool
+    result: dict[str, Any] | None
+
+
+@contextmanager
+def open_reading(state_dir: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that can change nothing. Keep it short: a long reader makes the daemon's log grow (F08).
+
+    Raises:
+        StoreError: there is no database, or it is not one that this version can read.
+    """
+    path = state_dir / DATABASE
+    if not path.exists():
+        raise StoreError(
+            f"{path}: there is no database yet: start the agent (dermascan run), or check [device] state_dir"
+        )
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
+            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            db.execute("PRAGMA query_only = ON")
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StoreError(f"{path}: is not a database of this agent: start the agent, which looks into it")
+            if user_version(db) != SCHEMA_VERSION:
+                raise StoreError(f"{path}: was written by another version: start this version's agent once, then retry")
+            yield db
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path}: cannot be read ({error}): run this as the agent's user; if that does not help, restart the agent"
+        ) from error
+
+
+def list_scans(state_dir: Path, state: ScanState | None = None, limit: int | None = None) -> list[ScanRow]:
+    """The newest ``limit`` scans (all where None), of one state where given, the newest last."""
+    where, values = ("", []) if state is None else ("WHERE state = ?", [state.value])
+    columns = ", ".join(ScanRow.__dataclass_fields__)
+    with open_reading(state_dir) as db:
+        rows = db.execute(
+            f"SELECT {columns} FROM scans {where} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - our own names
+            [*values, -1 if limit is None else limit],
+        ).fetchall()
+    return [_scan_row(row) for row in reversed(rows)]
+
+
+def _scan_row(row: tuple[Any, ...]) -> ScanRow:
+    fields = dict(zip(ScanRow.__dataclass_fields__, row, strict=True))
+    fields["state"] = ScanState(fields["state"])
+    fields["clock_trusted"] = bool(fields["clock_trusted"])
+    fields["result"] = None if fields["result"] is None else json.loads(fields["result"])
+    return ScanRow(**fields)

@@ -1,0 +1,190 @@
+"""A damaged database is never started over silently (F10)."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent.records import opening
+from agent.records.messages import event_id_of
+from agent.records.schema import SCHEMA_VERSION
+from agent.records.store import ClaimOutcome, StoreError
+
+ANSWERED = 40
+PAGE = 4096
+
+
+@pytest.fixture
+def database(open_store, claim, answer_json, state_dir) -> Path:
+    """A closed database with 40 answered scans and one unfinished."""
+    store = open_store()
+    for number in range(ANSWERED):
+        scan_id = claim(store, str(number)).scan_id
+        store.answer(scan_id, answer_json(scan_id), "cpu").result(10)
+    claim(store, "left")
+    store.close()
+    return state_dir / "dermascan.db"
+
+
+def change(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def quarantined(state_dir: Path) -> list[str]:
+    return sorted(str(file.relative_to(state_dir / "quarantine")) for file in state_dir.glob("quarantine/*/*"))
+
+
+def errors(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.fault("F10")
+def test_truncated_to_zero(open_store, claim, database, state_dir, caplog):
+    database.write_bytes(b"")
+    store = open_store()
+    assert any("it is empty" in line for line in errors(caplog))
+    assert quarantined(state_dir) == ["1/REASON", "1/SALVAGED", "1/dermascan.db"]
+    again = claim(store, "0")
+    assert again.outcome is ClaimOutcome.NEW
+
+
+@pytest.mark.fault("F10")
+def test_a_capture_claimed_again_after_a_loss_is_the_same_scan_and_event(open_store, claim, database):
+    with closing(sqlite3.connect(database)) as connection:
+        (before,) = connection.execute("SELECT scan_id FROM scans ORDER BY seq").fetchone()
+        (event_id,) = connection.execute("SELECT event_id FROM outbox WHERE scan_id = ?", (before,)).fetchone()
+    database.write_bytes(b"")
+    again = claim(open_store(), "0")
+    assert again.scan_id == before
+    assert event_id_of(before, "org.dermascan.result.v1") == event_id
+
+
+@pytest.mark.fault("F10")
+@pytest.mark.parametrize("length", [16, 100])
+def test_a_bad_header_loses_no_row(open_store, claim, database, caplog, length):
+    change(database, 0, b"\xa5" * length)
+    store = open_store()
+    counts = store.counts()
+    assert (counts.answered, counts.received, counts.waiting) == (ANSWERED, 1, ANSWERED)
+    assert claim(store, "0").outcome is ClaimOutcome.KNOWN
+    assert any("first bytes" in line for line in errors(caplog))
+    assert (database.parent / "quarantine" / "1" / database.name).read_bytes()[:length] == b"\xa5" * length, (
+        "evidence kept"
+    )
+
+
+@pytest.mark.fault("F10")
+def test_a_damaged_page_costs_only_its_rows(open_store, claim, database, caplog):
+    pages = database.stat().st_size // PAGE
+    with closing(sqlite3.connect(database)) as connection:
+        (last,) = connection.execute("SELECT max(seq) FROM scans").fetchone()
+        assert last == ANSWERED + 1
+    for page in range(pages // 2, pages // 2 + 3):  # leaves in the middle of the file
+        change(database, page * PAGE, b"\xa5" * PAGE)
+    store = open_store()
+    assert any("is damaged" in line for line in errors(caplog))
+    counts = store.counts()
+    assert ANSWERED - 10 <= counts.answered <= ANSWERED
+    assert counts.waiting == counts.answered, "an answer without its event"
+    for number in range(ANSWERED):
+        assert claim(store, str(number)).outcome in {ClaimOutcome.KNOWN, ClaimOutcome.NEW}
+
+
+@pytest.mark.fault("F10")
+def test_any_page_may_be_damaged(open_store, claim, database, state_dir, answer_json):
+    """Each page in turn: the store opens, each answer has its event, and most rows come through."""
+    sound = database.read_bytes()
+    through = []
+    pages = len(sound) // PAGE
+    for page in range(0, pages, max(1, pages // 25)):
+        database.write_bytes(sound)
+        change(database, page * PAGE + 8 if page else 100, b"\xff" * (PAGE - 200))
+        store = open_store()
+        counts = store.counts()
+        assert counts.waiting == counts.answered
+        through.append(counts.answered)
+        store.close()
+        assert opening.find_damage(database, "device-1") is None
+    assert sum(count >= ANSWERED - 8 for count in through) >= 0.6 * len(through), through
+
+
+@pytest.mark.fault("F10")
+def test_another_application_id(open_store, database, caplog):
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+    store = open_store()
+    assert any("application_id is 7" in line for line in errors(caplog))
+    assert store.counts().answered == ANSWERED
+
+
+@pytest.mark.fault("F10")
+def test_a_foreign_empty_database_is_not_taken_for_ours(open_store, state_dir, caplog):
+    state_dir.mkdir()
+    with closing(sqlite3.connect(state_dir / "dermascan.db")) as connection:
+        connection.execute("CREATE TABLE scans (x)")
+    assert open_store().counts().received == 0
+    assert any("application_id is 0" in line for line in errors(caplog))
+    assert "1/dermascan.db" in quarantined(state_dir)
+
+
+@pytest.mark.fault("F10")
+def test_another_devices_database_is_refused_and_left_alone(open_store, database, state_dir):
+    with pytest.raises(StoreError, match=r"belongs to device 'device-1'.*set the id back"):
+        open_store("device-2")
+    assert quarantined(state_dir) == []
+    assert open_store().counts().answered == ANSWERED
+
+
+@pytest.mark.fault("F29")
+def test_a_newer_schema_is_refused_and_left_alone(open_store, database, state_dir):
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreError, match="newer software"):
+        open_store()
+    assert quarantined(state_dir) == []
+
+
+@pytest.mark.fault("F10")
+def test_a_missing_database_beside_results_is_an_alarm(open_store, database, state_dir, caplog):
+    (state_dir / "results" / "x.json").write_text("{}")
+    database.unlink()
+    open_store()
+    assert any("it is gone, and the results of its scans are not" in line for line in errors(caplog))
+    assert quarantined(state_dir) == ["1/REASON", "1/SALVAGED"]
+
+
+@pytest.mark.fault("F10")
+def test_a_salvage_that_was_interrupted_goes_on(open_store, database, state_dir, monkeypatch):
+    change(database, 0, b"\xa5" * 50)
+
+    def power_cut(*_: object) -> None:
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "salvage", power_cut)
+        with pytest.raises(StoreError, match="power cut"):
+            open_store()
+    assert not database.exists()
+    assert open_store().counts().answered == ANSWERED
+    assert "1/SALVAGED" in quarantined(state_dir)
+
+
+def test_a_second_damage_gets_its_own_folder(open_store, database, state_dir):
+    for number in (1, 2):
+        change(database, 0, b"\xa5" * 50)
+        store = open_store()
+        assert store.counts().answered == ANSWERED
+        store.close()
+        assert f"{number}/SALVAGED" in quarantined(state_dir)
+
+
+def test_a_sound_database_is_left_where_it_is(open_store, database, state_dir, caplog):
+    assert open_store().counts().answered == ANSWERED
+    assert errors(caplog) == []
+    assert not (state_dir / "quarantine").exists()
