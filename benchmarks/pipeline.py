@@ -22,9 +22,10 @@ import cv2
 import numpy as np
 import onnxruntime
 
+from agent.analysts import Finished
 from agent.answer.pipeline import analyse
 from agent.config import load_config
-from agent.daemon import Daemon, Finished
+from agent.daemon import Daemon
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.sidecar import Sidecar
 from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write

@@ -21,7 +21,6 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from build.vit import VisionTransformer
-from engines.classes import CLASSES
 
 OPSET: Final = 20
 IR_VERSION: Final = 10
@@ -167,11 +166,3 @@ def _halve(graph: onnx.GraphProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def check_classes(model: VisionTransformer) -> None:
-    """Raise ValueError unless the model has one output for each of the product's classes."""
-    if model.config.classes != len(CLASSES):
-        raise ValueError(
-            f"the model knows {model.config.classes} classes, a bundle needs {len(CLASSES)}: {list(CLASSES)}"
-        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -15,6 +16,7 @@ from engines.manifest import MANIFEST_NAME, Manifest, read_manifest
 from engines.preprocess import preprocess
 
 MODEL_NAME: Final = "model.onnx"
+MODELS: Final = Path(__file__).resolve().parent / "models"
 _REMEDY: Final = "install the bundle again"
 
 
@@ -113,3 +115,18 @@ def golden_input(bundle: Bundle) -> Images:
         raise BundleError(f"{path}: the golden image cannot be decoded; {_REMEDY}")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     return preprocess(rgb, bundle.manifest.input)
+
+
+def demo_bundle_folder(models: Path = MODELS) -> Path:
+    """The folder of the demonstration bundle's highest version, ``models/demo/<version>``.
+
+    Raises:
+        BundleError: there is none.
+    """
+    versions = [path.parent for path in (models / "demo").glob(f"*/{MANIFEST_NAME}")]
+    versions = [path for path in versions if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+    if not versions:
+        raise BundleError(
+            f"{models / 'demo'}: holds no bundle; install dermascan-edge again, get a whole checkout, or name a bundle"
+        )
+    return max(versions, key=lambda path: tuple(int(part) for part in path.name.split(".")))

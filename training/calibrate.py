@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from training.metrics import Floats, threshold_for_sensitivity
 
-DEVIATION_SPREAD: Final = 0.5
+DEVIATION_SPREAD: Final = 0.3
 """Standard deviation, in logits, of the Gaussian prior on a class's own bias. A class of a few validation images
 stays at
 what its frequency alone says; a class of hundreds finds its own value."""
@@ -81,7 +81,7 @@ def fit(logits: Sequence[Floats], labels: NDArray[np.int64], class_counts: NDArr
     with torch.no_grad():
         bias = strength * prior + deviation
         bias -= bias.mean()
-    temperature, values = float(log_temperature.exp()), tuple(round(float(b), 5) for b in bias)
+        temperature, values = float(log_temperature.exp()), tuple(round(float(b), 5) for b in bias)
     before = [negative_log_likelihood(calibrated(view, 1.0, [0.0]), labels) for view in logits]
     after = [negative_log_likelihood(calibrated(view, temperature, values), labels) for view in logits]
     return Calibration(round(temperature, 5), values, float(np.mean(before)), float(np.mean(after)))

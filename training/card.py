@@ -38,6 +38,11 @@ _GATE_SENSITIVITY: Final = 0.90
 _GATE_SPECIFICITY: Final = 0.50
 _GATE_ACCURACY: Final = 0.84
 _FEW: Final = 50
+_TAUGHT: Final = """
+
+The transformer learned from the labels and, with the larger weight, from the answers of a small convolutional teacher
+to the same views (distillation, Touvron et al. 2021, arXiv:2012.12877). The teacher was trained here too, from random
+weights, on the same training part, and is not in the bundle."""
 
 
 def render_card(report: Report) -> str:
@@ -94,22 +99,28 @@ def _data(report: Report) -> str:
 
 HAM10000 (Tschandl et al. 2018, one image per lesion, 224 x 224 copies) and the ISIC 2017 challenge's training images
 (Codella et al. 2018, 256 x 256 copies, which know melanoma, seborrhoeic keratosis, taken as benign keratosis, and
-otherwise nevus). The copies are squashed to squares. `external` is the challenge's official validation part: images
-of another collection than HAM10000's, though of the same one as some training images.
+otherwise nevus). The copies are squashed to squares. `external` is the challenge's official validation part and its
+near-copies: images of another collection than HAM10000's, though of the same one as some training images.
 
 {_table(["part", *(name.replace("_", " ") for name in CLASSES), "all"], rows)}
 
 **The split is by lesion.** Images of one lesion, and near-copies of each other (256-bit difference hashes at most 20
 bits apart, across both sources), share a part; parts are drawn within each source and class. `test` and `external`
-were used by no training step and no choice: not for weights, early stopping, calibration or threshold. About half of
-HAM10000's labels are histopathology, the others follow-up, consensus or confocal microscopy."""
+were used by no training step and no choice: not for weights, early stopping, calibration or threshold. Two in
+five of HAM10000's labels are histopathology, most others follow-up, some consensus or confocal microscopy."""
 
 
 def _method(report: Report) -> str:
     rows = [
-        [f"{stage.image_size} px", str(stage.epochs), str(stage.best_epoch + 1), f"{stage.hours:.2f}"]
+        [
+            f"{'teacher' if stage.name == 'teacher' else 'transformer'}, {stage.image_size} px",
+            str(stage.epochs),
+            str(stage.best_epoch + 1),
+            f"{stage.hours:.2f}",
+        ]
         for stage in report.stages
     ]
+    taught = _TAUGHT if any(stage.name == "teacher" for stage in report.stages) else ""
     stages = _table(["stage", "epochs", "best epoch", "hours"], rows) if rows else "The log of the run was not at hand."
     return f"""## Training
 
@@ -117,7 +128,7 @@ From random weights (mimetic initialisation), no pretraining. Random rotation, f
 jitter, random erasing, mixup; a weighted sampler and class weights that together balance the classes once; weighted
 cross-entropy + 0.3 x focal loss (gamma 2) on melanoma against the rest; AdamW, weight decay 0.01, cosine schedule;
 averaged weights. The epoch was chosen by melanoma sensitivity at 85 % specificity on `validation`. `docs/training.md`
-repeats it.
+repeats it.{taught}
 
 {stages}
 

@@ -48,8 +48,9 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class StageRun:
-    """What the log tells of one stage of the training."""
+    """What the log tells of one stage of the training; ``name`` is ``"teacher"`` or the stage's number."""
 
+    name: str
     image_size: int
     epochs: int
     best_epoch: int

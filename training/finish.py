@@ -35,7 +35,7 @@ from training.data import ImageSet, Part, parts_of
 from training.figures import GroupFigures, Report, StageRun, class_counts, group_figures, threshold_choice
 from training.metrics import Floats
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("training.finish")  # __name__ is "__main__" on the command line
 _MELANOMA: Final = CLASSES.index(MELANOMA)
 _TRIED: Final = Path(__file__).with_name("tried.md")
 
@@ -194,11 +194,11 @@ def _stages(run_log: Path | None) -> tuple[StageRun, ...]:
         return ()
     records = [json.loads(line) for line in run_log.read_text(encoding="utf-8").splitlines()]
     stages = []
-    for number in sorted({record["stage"] for record in records}):
-        own = [record for record in records if record["stage"] == number]
+    for name in dict.fromkeys(record["stage"] for record in records):  # in the order of the log
+        own = [record for record in records if record["stage"] == name]
         best = max(own, key=lambda record: (record["sensitivity_at_85"], record["auroc"]))
         hours = round(sum(record["seconds"] for record in own) / 3600, 2)
-        stages.append(StageRun(own[0]["image_size"], len(own), best["epoch"], hours))
+        stages.append(StageRun(str(name), own[0]["image_size"], len(own), best["epoch"], hours))
     return tuple(stages)
 
 
@@ -234,7 +234,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1000, help="rounds of the bootstrap")
     parser.add_argument("--threads", type=int, default=0, help="threads of ONNX Runtime; 0: it chooses")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)  # ours alone: the exporter says much that helps nobody
     cv2.setNumThreads(1)
     finish(Order(**vars(arguments)))
     print(f"bundle: {arguments.out}")

@@ -38,3 +38,14 @@ def lesion_loss(logits: Tensor, targets: Tensor, weights: Tensor, focal_share: f
     """Weighted cross-entropy + ``focal_share`` x focal loss; shapes as for :func:`melanoma_focal`, weights ``[7]``."""
     cross_entropy = -(targets * weights * logits.log_softmax(dim=1)).sum(dim=1).mean()
     return cross_entropy + focal_share * melanoma_focal(logits, targets)
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
+    """How far the student's softened answers are from the teacher's on the same views.
+
+    ``T^2 * KL(teacher || student)`` at temperature T (Hinton et al. 2015, arXiv:1503.02531), mean over the batch; both
+    ``[N, 7]`` float.
+    """
+    teacher = (teacher_logits / temperature).log_softmax(dim=1)
+    student = (logits / temperature).log_softmax(dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

@@ -20,7 +20,11 @@ class Recipe:
     """Everything that decides a training run beside the data."""
 
     model: str = "vit_ti_16"
-    stages: tuple[Stage, ...] = (Stage(128, 50, 5e-4, 3), Stage(224, 12, 2e-4, 1))
+    teacher: Stage | None = Stage(160, 26, 1.5e-3, 1)
+    """How the convolutional teacher is trained before the transformer; None: no teacher."""
+    distil_share: float = 0.7
+    """Weight of the teacher's answers in the transformer's loss; the labels have the rest."""
+    stages: tuple[Stage, ...] = (Stage(128, 36, 7e-4, 2), Stage(224, 9, 3e-4, 0.5))
     batch: int = 32
     weight_decay: float = 0.01
     drop_path: float = 0.05

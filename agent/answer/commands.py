@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from agent.answer.oneshot import Item, Refused, analyse_all, open_setting
 from agent.answer.report import OverlayFolder, as_json, as_text
 from agent.config import load_config
 from agent.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_SOME_REJECTED
-from engines.backend import BundleError, EngineError
-from engines.bundle import load_bundle
-
-MODELS: Final = Path(__file__).resolve().parents[2] / "engines" / "models"
+from engines.backend import EngineError
+from engines.bundle import demo_bundle_folder, load_bundle
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,7 +47,7 @@ def analyze(arguments: argparse.Namespace) -> int:
             _complain(f"{path}: is a folder; name the pictures in it, for example {path}/*.jpg")
             return EXIT_CONFIG
     config = load_config(arguments.config) if arguments.config else None
-    folder = arguments.bundle or (config.inference.bundle if config else find_demo_bundle())
+    folder = arguments.bundle or (config.inference.bundle if config else demo_bundle_folder())
     setting = open_setting(load_bundle(folder), config)
     try:
         overlays = OverlayFolder(arguments.overlay, images) if arguments.overlay else None
@@ -68,22 +65,6 @@ def analyze(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     finally:
         setting.ladder.stop()
-
-
-def find_demo_bundle(models: Path = MODELS) -> Path:
-    """The folder of the newest demo bundle.
-
-    Raises:
-        BundleError: there is none.
-    """
-    found: list[tuple[tuple[int, ...], Path]] = []
-    for manifest in (models / "demo").glob("*/manifest.json"):
-        parts = manifest.parent.name.split(".")
-        if all(part.isdecimal() for part in parts):
-            found.append((tuple(int(part) for part in parts), manifest.parent))
-    if not found:
-        raise BundleError(f"{models / 'demo'}: there is no demo bundle; name a bundle with --bundle DIR")
-    return max(found)[1]
 
 
 def _answer_all(

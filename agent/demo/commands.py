@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from agent.exits import EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from agent.daemon import Finished
+    from agent.analysts import Finished
     from agent.demo.dermoscope import SimulatedDermoscope
     from agent.demo.screen import Screen
     from agent.demo.table import Event
@@ -72,14 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.config import load_config
     from agent.daemon import Daemon
     from agent.demo.screen import HEADER
-    from agent.demo.settings import CAPTURES, RESULTS, demo_bundle, write_settings
+    from agent.demo.settings import CAPTURES, RESULTS, write_settings
     from agent.demo.table import outcome_of, rows_of, summary_of
     from agent.demo.visit import Visit
     from agent.records.errors import StoreError
+    from engines.bundle import demo_bundle_folder
 
     print(f"DermaScan demo: {HEADER}", flush=True)
     state: Path = arguments.state
-    config = load_config(write_settings(state, demo_bundle()))
+    config = load_config(write_settings(state, demo_bundle_folder()))
     _log_into(state / "agent.log")
     news: queue.Queue[Event] = queue.Queue()
     stop = _stop_on_signals()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Final
-
-import engines
-from engines.backend import BundleError
 
 SETTINGS_NAME: Final = "agent.toml"
 CAPTURES: Final = "captures"
@@ -33,19 +29,6 @@ bundle = {bundle}
 ladder = ["cpu"]
 deadline_s = 3.0
 """
-
-
-def demo_bundle(models: Path | None = None) -> Path:
-    """The folder of the demonstration bundle's highest version, under ``models`` (default: the installed engines').
-
-    Raises:
-        BundleError: there is none.
-    """
-    models = models or Path(engines.__file__).parent / "models"
-    versions = [path for path in (models / "demo").glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-    if not versions:
-        raise BundleError(f"{models / 'demo'}: holds no bundle; install dermascan-edge again, or get a whole checkout")
-    return max(versions, key=lambda path: tuple(int(part) for part in path.name.split(".")))
 
 
 def write_settings(state: Path, bundle: Path) -> Path:

@@ -12,7 +12,7 @@ from agent.answer.scan import Answer
 from agent.demo.dermoscope import Shot
 
 if TYPE_CHECKING:
-    from agent.daemon import Finished
+    from agent.analysts import Finished
 
 
 FOUND: Final = "found at the start"

@@ -52,9 +52,18 @@ SENTENCES: dict[Reason, str] = {
     Reason.SEVERAL_PICTURES: "The file holds {count} pictures. Save each picture in a file of its own.",
     Reason.NOT_A_FILE: "This is {kind}, not a picture. Remove it, or give it another name.",
     Reason.LINK_OUTSIDE: "This is a link to a file outside the camera's folder. Copy the picture itself into it.",
+    Reason.GONE: "The file was removed before it could be analysed. Take the picture again.",
+    Reason.CRASHED_ANALYSIS: (
+        "This picture stopped the program {times} times. Take the picture again; if that happens with other pictures "
+        "too, call your support."
+    ),
+    Reason.ENGINE_FAILED: (
+        "This picture could not be analysed in {times} tries, although the device is working. Take the picture again; "
+        "judge the lesion without the device meanwhile."
+    ),
     Reason.UNREADABLE: "The file may not be read. Ask the technician to allow reading of the camera's folder.",
 }
-"""One sentence for each reason that intake gives; the parts in braces are filled in by :func:`refuse`."""
+"""One sentence for each reason that intake and the daemon give; the parts in braces are filled in by :func:`refuse`."""
 
 
 def refuse(reason: Reason, **parts: object) -> Rejection:

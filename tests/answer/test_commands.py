@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.answer import commands, oneshot
-from agent.answer.commands import find_demo_bundle, register
+from agent.answer.commands import register
 from agent.answer.pipeline import Analysis, Setting
 from agent.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_SOME_REJECTED
 from engines.backend import BundleError, EngineError
@@ -173,16 +173,6 @@ def test_waiting_for_the_engine_is_no_part_of_an_answers_time(
 def test_a_bad_bundle_raises_what_the_caller_turns_into_78(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="manifest"):
         run(images[0], "--bundle", tmp_path)
-
-
-def test_the_newest_demo_bundle_is_found(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="--bundle"):
-        find_demo_bundle(tmp_path)
-    for version in ("0.9.0", "0.10.0", "draft"):
-        folder = tmp_path / "demo" / version
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text("{}")
-    assert find_demo_bundle(tmp_path).name == "0.10.0"
 
 
 def test_rich_is_only_loaded_for_people() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engines.backend import BundleError
-from engines.bundle import golden_input, load_bundle
+from engines.bundle import demo_bundle_folder, golden_input, load_bundle
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -118,3 +118,16 @@ def test_a_golden_image_that_is_no_picture_is_named(copy: Path, data: bytes) -> 
     amend(copy, lambda m: m["files"].update({"golden.png": hashlib.sha256(data).hexdigest()}))
     with pytest.raises(BundleError, match=r"golden.png: the golden image cannot be"):
         golden_input(load_bundle(copy))
+
+
+def test_the_highest_version_of_the_demo_bundle_is_taken(tmp_path: Path) -> None:
+    for version in ("0.9.0", "0.10.0", "0.2.11", "notes"):
+        (tmp_path / "demo" / version).mkdir(parents=True)
+        (tmp_path / "demo" / version / "manifest.json").touch()
+    (tmp_path / "demo" / "1.0.0").mkdir()  # no manifest: a copy that was interrupted
+    assert demo_bundle_folder(tmp_path).name == "0.10.0"
+
+
+def test_no_demo_bundle_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="holds no bundle"):
+        demo_bundle_folder(tmp_path)

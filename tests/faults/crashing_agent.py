@@ -86,7 +86,7 @@ class DyingConnection(sqlite3.Connection):
 
 def arm(step: str) -> None:
     """Put the death in."""
-    from agent import daemon, publish
+    from agent import analysts, publish
     from agent.records import results
     from agent.records.store import Store
     from engines.ladder import Ladder
@@ -98,7 +98,7 @@ def arm(step: str) -> None:
         sqlite3.connect = functools.partial(sqlite3.connect, factory=DyingConnection)  # type: ignore[assignment]
         return
     place: dict[str, tuple[Callable[[Any, str], None], Any, str]] = {
-        "delivered": (before, daemon.Daemon, "_carry"),
+        "delivered": (before, analysts.Analysts, "_carry"),
         "before-claim": (before, Store, "claim"),
         "after-claim": (after, Store, "claim"),
         "before-inference": (before, Ladder, "run"),

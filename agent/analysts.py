@@ -1,0 +1,250 @@
+"""The analysts: threads that take an arrival all the way, from its claim to its result files.
+
+While one waits for the engine, another decodes the next picture; more than that would only hold memory. Every wait is
+also a brake: when the engine or the disk is gone, analysts wait with their capture in hand, the queue fills, the
+watches wait, and the pictures stay where they are safest: in the dermoscope's folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from agent.answer.pipeline import Analysis, Setting, analyse
+from agent.answer.scan import Answer, ScanState
+from agent.blame import CrashLedger
+from agent.intake.capture import Arrival, Capture, Unusable
+from agent.intake.reasons import Reason, Rejection, refuse
+from agent.intake.sidecar import Sidecar, read_sidecar
+from agent.publish import publish
+from agent.records.space import SpaceGuard
+from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
+from engines.backend import EngineError
+from engines.ladder import LadderExhausted
+
+log = logging.getLogger(__name__)
+
+ANALYSTS: Final = 2
+"""Threads that carry captures: one waits for the engine while the other decodes or writes."""
+MAX_CRASHES: Final = 3
+"""Analyses of one capture that may end with the whole process before the capture is refused (a poisonous file)."""
+MAX_ENGINE_FAULTS: Final = 3
+"""Times one capture may bring down a healthy engine before it is refused."""
+MAX_CLAIMS: Final = 20
+"""Times one capture may be begun in all before it is refused: the end of whatever none of us thought of."""
+MAX_BROKEN_OFF: Final = 16
+"""Captures held in memory to be tried again; older ones are taken up at the next start."""
+FULL_RETRY_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A capture reached its end and it is committed; ``committed`` is on the monotonic clock, in seconds."""
+
+    scan_id: str
+    state: ScanState
+    path: Path
+    dermoscope_id: str
+    answer: Answer | None
+    reason: Reason | None
+    sentence: str | None
+    committed: float
+
+
+class _Stopping(Exception):
+    """The daemon was asked to stop while a capture waited; it stays as it is and is taken up at the next start."""
+
+
+class Analysts:
+    """A few threads and the bounded queue they take arrivals from. Start once; set ``stop`` and join."""
+
+    def __init__(
+        self,
+        store: Store,
+        setting: Setting,
+        ledger: CrashLedger,
+        space: SpaceGuard,
+        *,
+        stop: threading.Event,
+        on_finished: Callable[[Finished], None] | None = None,
+    ) -> None:
+        """``on_finished`` is called from an analyst's thread after each commit, and must be quick."""
+        self._store = store
+        self._setting = setting
+        self._ladder = setting.ladder
+        self._ledger = ledger
+        self._space = space
+        self._stop = stop
+        self._on_finished = on_finished
+        self._arrivals: queue.Queue[Arrival] = queue.Queue(maxsize=ANALYSTS)
+        self._broken_off: deque[Arrival] = deque(maxlen=MAX_BROKEN_OFF)
+        self._in_hand: set[str] = set()
+        self._in_hand_changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"analyst-{number}", daemon=True) for number in range(ANALYSTS)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait for the threads to end, once ``stop`` is set: captures in hand come to their end or stay received."""
+        with self._in_hand_changed:
+            self._in_hand_changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def has_in_hand(self, identity: str) -> bool:
+        """Whether a capture of this content is being carried now."""
+        with self._in_hand_changed:
+            return identity in self._in_hand
+
+    def try_again(self) -> None:
+        """Take up the captures whose analysis broke off by a fault of ours."""
+        for _ in range(len(self._broken_off)):
+            self.deliver(self._broken_off.popleft())
+
+    def deliver(self, arrival: Arrival) -> None:
+        """Put an arrival in the queue, waiting for room; gives up when asked to stop."""
+        while not self._stop.is_set():
+            try:
+                return self._arrivals.put(arrival, timeout=0.2)
+            except queue.Full:
+                continue
+        return None
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                arrival = self._arrivals.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            try:
+                self._carry(arrival)
+            except _Stopping:
+                return
+            except Exception:
+                # A fault of ours must not stop the next capture; this one is still "received" and is taken up again.
+                log.exception("%s: the analysis broke off unexpectedly; it will be tried again", arrival.identity)
+                self._broken_off.append(arrival)
+
+    def _carry(self, arrival: Arrival) -> None:
+        """Take one arrival to its end."""
+        self._wait_for_room()
+        self._take_in_hand(arrival.identity)
+        try:
+            sha256 = arrival.sha256 if isinstance(arrival, Capture) else None
+            claim = self._insist(
+                lambda: self._store.claim(
+                    arrival.identity, sha256, arrival.path, arrival.dermoscope_id, arrival.stamp
+                ).result()
+            )
+            if claim.outcome is not ClaimOutcome.KNOWN:
+                self._finish(arrival, claim)
+        finally:
+            with self._in_hand_changed:
+                self._in_hand.discard(arrival.identity)
+                self._in_hand_changed.notify_all()
+
+    def _wait_for_room(self) -> None:
+        """Hold intake while the quota is nearly used up: pictures wait in their folder, no answer is lost (F06)."""
+        while self._space.full():
+            log.error("%s", self._space.sentence())
+            if self._stop.wait(FULL_RETRY_S):
+                raise _Stopping
+
+    def _take_in_hand(self, identity: str) -> None:
+        """Wait while another analyst has the same content in hand (the same picture under two names)."""
+        with self._in_hand_changed:
+            while identity in self._in_hand:
+                if self._stop.is_set():
+                    raise _Stopping
+                self._in_hand_changed.wait(0.2)
+            self._in_hand.add(identity)
+
+    def _finish(self, arrival: Arrival, claim: Claim) -> None:
+        try:
+            analysis = self._analyse(arrival, claim)
+        except Rejection as rejection:
+            self._reject(arrival, claim, rejection)
+            return
+        answer = analysis.answer
+        text = answer.model_dump_json()
+        self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
+        self._tell(arrival, claim, answer, None)
+        self._space.wrote(publish(self._store, claim.scan_id, analysis))
+
+    def _reject(self, arrival: Arrival, claim: Claim, rejection: Rejection) -> None:
+        self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())
+        self._tell(arrival, claim, None, rejection)
+        self._space.wrote(publish(self._store, claim.scan_id, None))
+
+    def _analyse(self, arrival: Arrival, claim: Claim) -> Analysis:
+        if isinstance(arrival, Unusable):
+            raise arrival.rejection
+        if self._ledger.crashes(claim.scan_id) >= MAX_CRASHES or claim.attempts > MAX_CLAIMS:
+            self._ledger.forget(claim.scan_id)
+            raise refuse(Reason.CRASHED_ANALYSIS, times=MAX_CRASHES)
+
+        def sidecar() -> Sidecar:
+            return read_sidecar(arrival.path)
+
+        faults = 0
+        while True:
+            while not self._ladder.wait_ready(0.5):
+                self._stop_if_asked()
+            try:
+                with self._ledger.analysing(claim.scan_id):
+                    return analyse(arrival, self._setting, claim.scan_id, sidecar)
+            except EngineError as error:
+                faults += isinstance(error, LadderExhausted) and error.engine_was_healthy
+                log.warning("scan %s: no engine answered: %s", claim.scan_id, error)
+                if faults >= MAX_ENGINE_FAULTS:
+                    raise refuse(Reason.ENGINE_FAILED, times=MAX_ENGINE_FAULTS) from error
+            self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self._stop.is_set():
+            raise _Stopping
+
+    def _insist(self, operation: Callable[[], T]) -> T:
+        """Do a store operation, for as long as the store is full: no answer is dropped for want of room."""
+        while True:
+            try:
+                return operation()
+            except StoreFull as error:
+                log.error("the store is full: %s", error)  # noqa: TRY400 - the sentence says it all
+                if self._stop.wait(FULL_RETRY_S):
+                    raise _Stopping from error
+
+    def _tell(self, arrival: Arrival, claim: Claim, answer: Answer | None, rejection: Rejection | None) -> None:
+        committed = time.monotonic()
+        if answer is not None:
+            log.info("scan %s answered by %s in %.0f ms", claim.scan_id, answer.backend, answer.latency_ms)
+        elif rejection is not None:
+            log.info("scan %s rejected: %s", claim.scan_id, rejection.reason.value)
+        if self._on_finished is None:
+            return
+        self._on_finished(
+            Finished(
+                scan_id=claim.scan_id,
+                state=ScanState.ANSWERED if answer is not None else ScanState.REJECTED,
+                path=arrival.path,
+                dermoscope_id=arrival.dermoscope_id,
+                answer=answer,
+                reason=rejection.reason if rejection else None,
+                sentence=rejection.sentence if rejection else None,
+                committed=committed,
+            )
+        )
