@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import queue
 import sys
 import tempfile
 import threading
@@ -28,6 +29,7 @@ from agent.config import load_config
 from agent.daemon import Daemon
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.sidecar import Sidecar
+from agent.intake.watch import FolderWatch
 from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write
 from benchmarks.process import AgentProcess, peak_mb, resident_mb, write_config
 from build.random_bundle import write_random_bundle
@@ -155,6 +157,26 @@ def _measure_kind(
     ]
 
 
+def measure_noticing(count: int) -> Row:
+    """From a file's close to the start of work on it: the watch reads it, finds it complete and hands it on."""
+    delivered: queue.Queue[float] = queue.Queue()
+    values = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, stop = Path(name), threading.Event()
+        watch = FolderWatch(folder, "bench", lambda _: delivered.put(time.monotonic()), known=lambda *_: False)
+        thread = threading.Thread(target=watch.run, args=(stop,))
+        thread.start()
+        time.sleep(0.5)
+        files = distinct(JPEG_XGA)
+        for number in range(count):
+            closed = write(folder, f"{number}.jpg", next(files))
+            values.append((delivered.get(timeout=10) - closed) * 1e3)
+        stop.set()
+        thread.join()
+    percentiles = " / ".join(f"{value:.2f} ms" for value in _percentiles(values))
+    return Row("file closed → work started, 1024×768 JPEG (p50 / p95 / p99)", percentiles)
+
+
 def _burst(commits: Commits, folder: Path, bare: Callable[[], object]) -> Row:
     """A visit's burst: how many captures a second, against the bare engine's passes a second just before and after."""
     files = distinct(JPEG_XGA)
@@ -238,7 +260,7 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=60, help="seconds of idling to measure (default 60)")
     parser.add_argument("--only", choices=("demo", "vit_b_16"), help="measure one bundle only")
     arguments = parser.parse_args()
-    rows: list[Row] = []
+    rows = [measure_noticing(200)]
     with tempfile.TemporaryDirectory() as folder:
         print("making a randomly initialised ViT-B/16 to measure with ...", file=sys.stderr)
         big, bare = Path(folder, "with"), Path(folder, "without")

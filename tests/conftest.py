@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FAULTS = [f"F{number:02d}" for number in range(1, 31)]
+"""The rows of the failure matrix."""
+
+_proofs: Counter[str] = Counter()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count the tests that say which row of the failure matrix they prove; a row that there is not is an error."""
+    for item in items:
+        for mark in item.iter_markers("fault"):
+            if len(mark.args) != 1 or not re.fullmatch(r"F\d\d", str(mark.args[0])) or mark.args[0] not in FAULTS:
+                raise pytest.UsageError(f"{item.nodeid}: fault{mark.args} is no row of the failure matrix (F01 to F30)")
+            _proofs[mark.args[0]] += 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the failure matrix: which rows have tests among those collected."""
+    if not _proofs:
+        return
+    terminalreporter.section("failure matrix (tests collected for each row)")
+    terminalreporter.write_line("  ".join(f"{row}: {_proofs[row]}" for row in FAULTS if _proofs[row]))
+    terminalreporter.write_line("no test among these: " + " ".join(row for row in FAULTS if not _proofs[row]))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ class Recipe:
     """How the convolutional teacher is trained before the transformer; None: no teacher."""
     distil_share: float = 0.7
     """Weight of the teacher's answers in the transformer's loss; the labels have the rest."""
-    stages: tuple[Stage, ...] = (Stage(128, 36, 7e-4, 2), Stage(224, 9, 3e-4, 0.5))
+    stages: tuple[Stage, ...] = (Stage(160, 18, 6e-4, 1), Stage(224, 9, 3e-4, 0.5))
     batch: int = 32
     weight_decay: float = 0.01
     drop_path: float = 0.05

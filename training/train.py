@@ -29,7 +29,7 @@ from build.initialise import initialise_mimetic
 from build.vit import CONFIGS, VisionTransformer
 from engines.classes import CLASSES
 from training.batches import batches, sampled_class_weights
-from training.checkpoint import enlarge, load_teacher, save
+from training.checkpoint import enlarge, load, load_teacher, save
 from training.data import ImageSet, Part, parts_of
 from training.judge import Judgement, judge
 from training.losses import distillation_loss, lesion_loss
@@ -89,10 +89,11 @@ def train(
     device: str = "cpu",
     workers: int = 1,
     teacher: Teacher | None = None,
+    start: VisionTransformer | None = None,
 ) -> Path:
     """Run a recipe; returns the path of the best checkpoint of the last stage. Progress goes to ``out/log.jsonl``.
 
-    ``teacher``: one that is trained already, in place of the recipe's.
+    ``teacher``: one that is trained already, in place of the recipe's. ``start``: weights to go on from.
     """
     torch.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,7 @@ def train(
     if teacher is not None:
         size = recipe.teacher.image_size if recipe.teacher else recipe.stages[0].image_size
         lesson = Lesson(teacher.to(device).eval(), size, recipe.distil_share)
-    model: VisionTransformer | None = None
+    model = start
     for number, stage in enumerate(recipe.stages):
         config = replace(base, image_size=stage.image_size, classes=len(CLASSES))
         if model is None:
@@ -206,7 +207,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds ham10000/ and isic2017/")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the log")
     parser.add_argument("--model", choices=sorted(CONFIGS), default="vit_ti_16")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(36, 9), metavar=("SMALL", "FULL"))
+    parser.add_argument("--epochs", type=int, nargs=2, default=(18, 9), metavar=("SMALL", "FULL"))
+    parser.add_argument("--start", type=Path, help="checkpoint to go on from, in place of random weights")
     parser.add_argument("--teacher", type=Path, help="checkpoint of a teacher that is trained already")
     parser.add_argument("--batch", type=int, default=Recipe.batch, help="images in one step")
     parser.add_argument("--device", default="cpu", help="torch device, e.g. cuda")
@@ -227,6 +229,7 @@ def main() -> None:
         device=arguments.device,
         workers=arguments.workers,
         teacher=load_teacher(arguments.teacher) if arguments.teacher else None,
+        start=load(arguments.start) if arguments.start else None,
     )
     print(f"best checkpoint: {best}")
 
