@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,46 +25,44 @@ def sources(data: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.glob("*.jpg"))[:6]] if folder.exists() else generated_sources()
 
 
+def ended(state_dir: Path) -> dict[str, str]:
+    """Content hash to terminal state, of everything that has come to its end."""
+    connection = sqlite3.connect(f"file:{state_dir / 'dermascan.db'}?mode=ro", uri=True)
+    try:
+        return dict(connection.execute("SELECT identity, state FROM scans WHERE state <> 'received'"))
+    finally:
+        connection.close()
+
+
 def feed(config: Path, root: Path, count: int, originals: Sequence[bytes], timeout_s: float) -> Counter[str]:
     """Drop mutated files, things that are no files, and a good capture last; check how each ended."""
-    folder, outside = root / "scope-1", root / "outside"
-    outside.mkdir()
+    folder, outside, expected = root / "scope-1", root / "outside.jpg", set()
+    outside.write_bytes(originals[0])
     with running(config) as (daemon, commits):
+        assert daemon.wait_ready(20)
         for number, mutation in enumerate(mutations(count, 1, originals)):
-            path = folder / f"{number}-".encode().decode() if False else Path(str(folder), f"{number:05d}.jpg")
-            path.write_bytes(mutation.data)
+            with open(os.fsencode(folder) + b"/%05d-" % number + mutation.name, "wb") as file:  # noqa: PTH123 - odd bytes
+                file.write(mutation.data)
+            expected.add(f"sha256:{hashlib.sha256(mutation.data).hexdigest()}")
         for kind in NOT_FILES:
             place_not_file(kind, folder / f"not-{kind}.jpg", outside)
-        assert daemon.wait_ready(20)
         good = originals[0] + b"\0the last and good one"
         (folder / "good.jpg").write_bytes(good)
-        # Equal bytes are one capture, whatever their names, so not every name has an end of its own.
         commits.wait(lambda by_name: "good.jpg" in by_name, timeout_s)
-        counts = _settled(daemon, timeout_s)
-    assert commits.by_name()["good.jpg"].state is ScanState.ANSWERED
-    for finished in commits.seen:
-        if finished.state is ScanState.REJECTED:
-            assert finished.sentence is not None
-            assert len(finished.sentence.split()) >= 4, f"{finished.path.name}: {finished.sentence!r} helps nobody"
-            assert "Error" not in finished.sentence
-    identities = [finished.scan_id for finished in commits.seen]
-    assert len(identities) == len(set(identities)), "a capture ended twice"
-    return counts
-
-
-def _settled(daemon: object, timeout_s: float) -> Counter[str]:
-    """Wait until every candidate of the folder has been seen and nothing is merely received."""
-    import time
-
-    store = daemon.store  # type: ignore[attr-defined]
-    deadline, before = time.monotonic() + timeout_s, None
-    while time.monotonic() < deadline:
-        now = Counter({str(state): n for state, n in store.counts().scans.items()})
-        if now.get("received", 0) == 0 and now == before:
-            return now
-        before = now
-        time.sleep(1.5)
-    raise AssertionError(f"still changing after {timeout_s} s: {before}")
+        assert commits.by_name()["good.jpg"].state is ScanState.ANSWERED
+        deadline = time.monotonic() + timeout_s
+        while missing := expected - ended(root / "state").keys():
+            assert time.monotonic() < deadline, f"{len(missing)} captures came to no end"
+            time.sleep(0.5)
+    refused = [finished.sentence for finished in commits.seen if finished.state is ScanState.REJECTED]
+    for sentence in refused:
+        assert sentence is not None
+        assert len(sentence.split()) >= 4, f"{sentence!r} helps nobody"
+        assert "Error" not in sentence
+    assert any("not a picture" in (sentence or "") for sentence in refused)
+    scans = [finished.scan_id for finished in commits.seen]
+    assert len(scans) == len(set(scans)), "a capture ended twice"
+    return Counter(ended(root / "state").values())
 
 
 @pytest.mark.timeout(120)
@@ -78,8 +80,8 @@ def test_bad_files_end_and_the_good_one_is_answered(
 @pytest.mark.fault("F05")
 def test_two_thousand_bad_files(write_config: WriteConfig, tmp_path: Path, shared_data: Path) -> None:
     counts = feed(write_config(), tmp_path, 2000, sources(shared_data), 900)
-    assert sum(counts.values()) > 1500
-    print(counts)
+    assert counts["answered"] > 200
+    assert counts["rejected"] > 200
 
 
 @pytest.mark.timeout(120)
