@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The agent's suite on every Python of 3.10 to 3.13 that is here, each in a virtual environment without torch.
+# The agent's suite on every Python of 3.10 to 3.13 (or those named) that is here, each in a virtual environment without torch.
 set -uo pipefail
 failed=0
 find_python() { # the newest interpreter that answers to this version: on the PATH, or where pyenv keeps them
@@ -9,7 +9,7 @@ find_python() { # the newest interpreter that answers to this version: on the PA
       { echo "$candidate"; return; }
   done
 }
-for version in 3.10 3.11 3.12 3.13; do
+for version in ${*:-3.10 3.11 3.12 3.13}; do
   python=$(find_python "$version")
   [ -n "$python" ] || { echo "==> Python $version: not on this machine, skipped"; continue; }
   folder=.venv-$version stamp=.venv-$version/.suite

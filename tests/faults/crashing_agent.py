@@ -106,8 +106,8 @@ def arm(step: str) -> None:
         "before-answer": (before, Store, "answer"),
         "after-answer": (after, Store, "answer"),
         "before-file-sync": (before, results.os, "fsync"),
-        "before-file-rename": (before, results.os, "replace"),
-        "after-file-rename": (after, results.os, "replace"),
+        "before-file-rename": (before, Path, "replace"),
+        "after-file-rename": (after, Path, "replace"),
         "before-files-written": (before, Store, "files_written"),
         "after-files-written": (after, Store, "files_written"),
     }
