@@ -32,10 +32,9 @@ from agent.intake.sidecar import Sidecar
 from agent.intake.watch import FolderWatch
 from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write
 from benchmarks.process import AgentProcess, peak_mb, resident_mb, write_config
-from build.random_bundle import write_random_bundle
-from engines.bundle import demo_bundle_folder, load_bundle
-from engines.onnx_cpu import open_backend
-from engines.preprocess import preprocess
+from build.random_bundle import RandomBundle, make
+from engines.bundle import demo_bundle_folder, golden_input, load_bundle
+from engines.onnx_cpu import open_backend, session_options
 
 BURST = 50
 
@@ -97,8 +96,7 @@ def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) 
         commits = Commits()
         daemon = Daemon(load_config(write_config(root, bundle, 1)), on_finished=commits)
         backend = open_backend(bundle)
-        contract = load_bundle(bundle, check_hashes=False).manifest.input
-        images = preprocess(cv2.imread(str(bundle / "golden.png"))[:, :, ::-1], contract)
+        images = golden_input(load_bundle(bundle, check_hashes=False))
         daemon.start()
         try:
             if not daemon.wait_ready(120):
@@ -141,7 +139,7 @@ def _measure_kind(
             closed = write(folder, name, data)
             (finished,) = commits.wait([name])
             daemon_ms.append((finished.committed - closed) * 1e3)
-            time.sleep(0.03)  # the files of this answer are still being written
+            time.sleep(0.1)  # the files of this answer are still being written
     base = float(np.median(bare_ms))
     a50, a95, a99 = _percentiles(analyse_ms)
     d50, d95, d99 = _percentiles(daemon_ms)
@@ -198,7 +196,7 @@ def measure_attention(with_it: Path, without_it: Path, rounds: int) -> Row:
     """What handing out the attention map costs the engine: the same weights with and without the output."""
     sessions = []
     for bundle in (with_it, without_it):
-        options = onnxruntime.SessionOptions()
+        options = session_options(0, spinning=False)
         sessions.append(onnxruntime.InferenceSession(str(bundle / "model.onnx"), options, ["CPUExecutionProvider"]))
     images = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
     times: tuple[list[float], list[float]] = ([], [])
@@ -265,8 +263,8 @@ def main() -> int:
         print("making a randomly initialised ViT-B/16 to measure with ...", file=sys.stderr)
         big, bare = Path(folder, "with"), Path(folder, "without")
         if arguments.only != "demo":
-            write_random_bundle("vit_b_16", big)
-            write_random_bundle("vit_b_16", bare, attention=False)
+            make(RandomBundle("vit_b_16", big))
+            make(RandomBundle("vit_b_16", bare, attention=False))
             rows.append(measure_attention(big, bare, arguments.rounds))
         bundles = {"ViT-B/16": big, "demo (ViT-Ti/16)": demo_bundle_folder()}
         chosen = {"demo": ["demo (ViT-Ti/16)"], "vit_b_16": ["ViT-B/16"]}.get(arguments.only, list(bundles))

@@ -31,7 +31,7 @@ Please cite the data:
   Biomedical Imaging (ISBI), Hosted by the International Skin Imaging Collaboration (ISIC). ISBI 2018, arXiv:1710.05006.
   Licence of the images: CC-0.
 
-golden.png is an image of the ISIC 2017 challenge's training part (CC-0).
+golden.png is a synthetic picture, made by this project.
 """
 _VIEWS: Final = {"centre_crop": "4:3 capture, centre-cropped", "squashed": "square copy as it is"}
 _GATE_SENSITIVITY: Final = 0.90
@@ -86,7 +86,7 @@ def _use(report: Report) -> str:
 
 {INTENDED_USE} It was made so that the software around it has something real to run.
 It is not for screening without a clinician, for lesions other than pigmented skin lesions seen through a dermoscope,
-or for ruling melanoma out. The golden image of the self-test is `{report.golden}` (ISIC 2017 training image, CC-0)."""
+or for ruling melanoma out. The golden image of the self-test is a {report.golden}, made by this project."""
 
 
 def _data(report: Report) -> str:

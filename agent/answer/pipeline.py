@@ -33,7 +33,7 @@ from engines.preprocess import preprocess
 LEAST_TIME_S: Final = 0.05
 """What the ladder is still given when preparing used the deadline up: late, but an answer."""
 PREVIEW_LONG_SIDE: Final = 1280
-"""A picture is halved until its long side is at most this: never below the 640 pixels an overlay shows of it."""
+"""A picture is halved until its long side is at most this: never below what an overlay shows of it."""
 ABOUT_KEYS: Final = ("patient_id", "body_site", "age", "sex", "skin_type")
 
 

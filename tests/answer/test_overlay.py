@@ -47,7 +47,7 @@ def test_outside_the_square_nothing_changes(
 
 def test_the_square_is_the_centre(picture: Picture, attention: NDArray[np.float32]) -> None:
     place = layout(*picture.shape[:2])
-    assert place.square == (slice(0, 480), slice(80, 560))
+    assert place.square == (slice(0, 384), slice(64, 448))
     panel = to_panel(picture, place)
     before = panel.copy()
     changed = (blend(panel, attention, place.square) != panel).any(axis=2)
