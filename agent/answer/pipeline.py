@@ -118,7 +118,7 @@ def prepare(capture: Capture, setting: Setting) -> Prepared:
 
     picture = decode(capture.data, setting.limits, capture.path.name)
     timed("decode")
-    quality = measure(picture.rgb)
+    quality = measure(picture.rgb, picture.camera_size)
     timed("quality")
     images = preprocess(picture.rgb, setting.bundle.manifest.input)
     timed("preprocess")

@@ -42,20 +42,21 @@ NEARLY_BLACK: Final = 40
 """Luma (0..255) below which a pixel that hangs together with the border counts as the dermoscope's rim."""
 
 
-def measure(rgb: RGB) -> Quality:
+def measure(rgb: RGB, camera_size: tuple[int, int] | None = None) -> Quality:
     """Measure a picture's quality.
 
     Luma is BT.601's (0.299 R + 0.587 G + 0.114 B of the gamma-coded values). Brightness, contrast and clipping are
     taken over the visible field, that is without the dark ring, which a dermoscope's rim makes and which is normal.
 
     Args:
-        rgb: ``[H, W, 3]`` uint8, sRGB, upright, at the camera's full size.
+        rgb: ``[H, W, 3]`` uint8, sRGB, upright.
+        camera_size: Height and width that the camera wrote, where ``rgb`` was decoded smaller.
 
     Raises:
         Rejection: ``TOO_SMALL`` below 200 pixels on the short side; ``BLANK`` where there is nothing to see (a lens
             cap, a white wall).
     """
-    height, width = rgb.shape[:2]
+    height, width = camera_size or rgb.shape[:2]
     if min(height, width) < MIN_SHORT_SIDE:
         raise Rejection(
             Reason.TOO_SMALL,

@@ -19,7 +19,7 @@ class DecodeLimits:
 
 @dataclass(frozen=True)
 class Picture:
-    """``rgb`` is ``[H, W, 3]`` uint8, sRGB, turned upright."""
+    """``rgb`` is ``[H, W, 3]`` uint8, sRGB, turned upright; see ``full_size`` for its scale."""
 
     rgb: NDArray[np.uint8]
     format: str
@@ -30,3 +30,10 @@ class Picture:
     """When the camera says it was taken (EXIF or DICOM), if it does; naive where the file names no time zone."""
     about: dict[str, str] = field(default_factory=dict)
     """Patient fields a DICOM file carries, under the sidecar's key names; never leaves the device."""
+    full_size: tuple[int, int] | None = None
+    """Height and width that the camera wrote, where ``rgb`` is smaller (a large JPEG is decoded at half its size)."""
+
+    @property
+    def camera_size(self) -> tuple[int, int]:
+        """Height and width, in pixels, that the camera wrote, upright."""
+        return self.full_size or (self.rgb.shape[0], self.rgb.shape[1])

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -263,3 +264,19 @@ def test_sentences_are_for_people() -> None:
     for reason, sentence in SENTENCES.items():
         assert sentence.endswith("."), reason
         assert reason.name not in sentence
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_at_half_its_size_and_still_the_same_picture(orientation: int) -> None:
+    small = np.random.default_rng(0).integers(30, 220, (30, 40, 3), np.uint8)
+    rgb = cv2.resize(small, (3401, 2601), interpolation=cv2.INTER_CUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=95, exif=exif)
+    picture = decode(file.getvalue(), DecodeLimits())
+    upright = np.rot90(rgb, -1) if orientation == 6 else rgb
+    assert picture.camera_size == upright.shape[:2]
+    assert picture.rgb.shape[:2] == tuple(-(-side // 2) for side in upright.shape[:2])
+    expected = cv2.resize(upright, picture.rgb.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(expected.astype(int) - picture.rgb).mean() < 1.5
