@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,35 @@ def test_the_ledger_counts_only_deaths(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ended"), ledger.analysing("scan"):
         raise ValueError("ended")
     assert CrashLedger(tmp_path).crashes("scan") == 0
+
+
+def test_a_suspect_is_analysed_alone_so_that_its_neighbour_is_not_blamed(tmp_path: Path) -> None:
+    (tmp_path / "suspect").write_bytes(b"x")  # what one death leaves
+    ledger = CrashLedger(tmp_path)
+    order: list[str] = []
+    neighbour_may_go = threading.Event()
+
+    def neighbour() -> None:
+        with ledger.analysing("neighbour"):
+            order.append("neighbour begins")
+            neighbour_may_go.wait(10)
+            order.append("neighbour ends")
+
+    def suspect() -> None:
+        with ledger.analysing("suspect"):
+            order.append("suspect begins")
+            assert {note.name for note in tmp_path.iterdir()} == {"suspect"}
+            order.append("suspect ends")
+
+    threads = [threading.Thread(target=neighbour), threading.Thread(target=suspect)]
+    threads[0].start()
+    until(lambda: order == ["neighbour begins"], "the neighbour")
+    threads[1].start()
+    time.sleep(0.1)
+    neighbour_may_go.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["neighbour begins", "neighbour ends", "suspect begins", "suspect ends"]
 
 
 @pytest.mark.fault("F06")
