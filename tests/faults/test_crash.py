@@ -105,7 +105,9 @@ def test_killed_at_every_step(write_config: WriteConfig, tmp_path: Path) -> None
         finally:
             agent.kill()
             agent.wait()
-    finish(config, len(STEPS))
+        if number % 2:
+            # Three deaths during one capture's analysis refuse it, by design; so never more than two in a row here.
+            finish(config, number + 1)
     check_books(tmp_path, len(STEPS))
 
 
