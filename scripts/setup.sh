@@ -27,6 +27,11 @@ if [ "$level" = everything ]; then
   # torch by its exact version first: a range would be answered with the newest build for another machine.
   pip install --quiet -c constraints.txt torch==2.13.0
   pip install --quiet -c constraints.txt -e '.[build,dev]'
+  # Only for tests, and without their dependencies: the reference networks, and a TensorRT builder that needs no GPU.
+  if [ "$(uname -m)" = x86_64 ]; then
+    pip install --quiet --no-deps -c constraints.txt torchvision timm \
+      tensorrt_rtx_cu13_libs tensorrt_rtx_cu13_bindings
+  fi
   touch "$folder/.agent" "$folder/.everything"
 else
   say "installing the agent (no torch); about a minute"
