@@ -1,7 +1,7 @@
 """The analysts: threads that take an arrival all the way, from its claim to its result files.
 
-While one waits for the engine, another decodes the next picture; more than that would only hold memory. Every wait is
-also a brake: when the engine or the disk is gone, analysts wait with their capture in hand, the queue fills, the
+While some wait for the engine, where they share a run, others decode the next pictures or write what was answered; more
+than these would only hold memory and wait longer. Every wait is also a brake: when the engine or the disk is gone, analysts wait with their capture in hand, the queue fills, the
 watches wait, and the pictures stay where they are safest: in the dermoscope's folder.
 """
 
@@ -31,8 +31,8 @@ from engines.ladder import LadderExhausted
 
 log = logging.getLogger(__name__)
 
-ANALYSTS: Final = 2
-"""Threads that carry captures: one waits for the engine while the other decodes or writes."""
+ANALYSTS: Final = 4
+"""Threads that carry captures: some wait for the engine, and share its run, while others decode or write."""
 MAX_CRASHES: Final = 3
 """Analyses of one capture that may end with the whole process before the capture is refused (a poisonous file)."""
 MAX_ENGINE_FAULTS: Final = 3
@@ -80,7 +80,6 @@ class Analysts:
         """``on_finished`` is called from an analyst's thread after each commit, and must be quick."""
         self._store = store
         self._setting = setting
-        self._ladder = setting.ladder
         self._ledger = ledger
         self._space = space
         self._stop = stop
@@ -97,6 +96,10 @@ class Analysts:
         """Start the threads."""
         for thread in self._threads:
             thread.start()
+
+    def use(self, setting: Setting) -> None:
+        """Analyse with another setting from now on; an analysis that has begun keeps its own."""
+        self._setting = setting
 
     def join(self) -> None:
         """Wait for the threads to end, once ``stop`` is set: captures in hand come to their end or stay received."""
@@ -202,11 +205,11 @@ class Analysts:
 
         faults = 0
         while True:
-            while not self._ladder.wait_ready(0.5):
+            while not (setting := self._setting).ladder.wait_ready(0.5):
                 self._stop_if_asked()
             try:
                 with self._ledger.analysing(claim.scan_id):
-                    return analyse(arrival, self._setting, claim.scan_id, sidecar)
+                    return analyse(arrival, setting, claim.scan_id, sidecar)
             except EngineError as error:
                 faults += isinstance(error, LadderExhausted) and error.engine_was_healthy
                 log.warning("scan %s: no engine answered: %s", claim.scan_id, error)

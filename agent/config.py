@@ -9,13 +9,16 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from engines.settings import TRUST_DIR
+from engines.trust.verifying import Trust
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
 Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-RungName: TypeAlias = Literal["cpu"]
+RungName: TypeAlias = Literal["tensorrt", "cpu"]
 """The rungs this version has."""
 
 _PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
@@ -54,11 +57,21 @@ class DermoscopeSection(_Section):
 
 
 class InferenceSection(_Section):
-    """``[inference]``: the model and what may run it."""
+    """``[inference]``: the model, whose signature on it is believed, and what may run it."""
 
-    bundle: Annotated[LocalPath, Field(strict=False)]
+    bundle: Annotated[LocalPath, Field(strict=False)] | None = None
+    """One bundle, whatever is activated; otherwise ``models`` must be given."""
+    models: Annotated[LocalPath, Field(strict=False)] | None = None
+    """The folder of installed bundles, of which the active one runs."""
+    require_trusted: bool = True
+    trust_dir: Annotated[LocalPath, Field(strict=False, validate_default=True)] = Path(TRUST_DIR)
     ladder: Annotated[tuple[RungName, ...], Field(min_length=1, strict=False)] = ("cpu",)
     deadline_s: Annotated[float, Field(ge=0.5, le=60.0)] = 3.0
+
+    @property
+    def trust(self) -> Trust:
+        """Whose signature is believed."""
+        return Trust(self.trust_dir, self.require_trusted)
 
 
 class StoreSection(_Section):
@@ -105,6 +118,15 @@ def _duplicates(path: Path, config: Config) -> list[str]:
     return faults
 
 
+def _model_faults(path: Path, inference: InferenceSection) -> list[str]:
+    if inference.bundle is None and inference.models is None:
+        return [f"{path}: inference.bundle: is missing; name a bundle's folder, or give inference.models instead"]
+    if inference.bundle is not None and inference.models is not None:
+        given = f"{path}: inference.models = {str(inference.models)!r}: is given beside inference.bundle"
+        return [f"{given}; keep bundle to run that very one, or models to run the one that is active there"]
+    return []
+
+
 def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
@@ -123,6 +145,6 @@ def load_config(path: Path) -> Config:
         config = Config.model_validate(content, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(path, detail) for detail in error.errors())) from error
-    if faults := _duplicates(path, config):
+    if faults := _duplicates(path, config) + _model_faults(path, config.inference):
         raise ConfigError("\n".join(faults))
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
@@ -26,15 +27,18 @@ from agent.intake.picture import DecodeLimits
 from agent.intake.reasons import Reason, refuse
 from agent.intake.sidecar import read_sidecar
 from agent.intake.watch import FolderWatch
+from agent.model import RunningModel
 from agent.publish import publish, publish_again
 from agent.records.space import SpaceGuard
 from agent.records.store import Clocks, Store
-from engines.bundle import load_bundle
+from engines.bundle import Bundle
 from engines.ladder import Ladder, open_ladder
 
 log = logging.getLogger(__name__)
 
 UPKEEP_S: Final = 10.0
+DECODING: Final = 2
+"""Pictures that may be held at their full size at one time: 36 MB each at 12 megapixels."""
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
 """No clock that shows an earlier time than this software's own can be right (F16)."""
 
@@ -64,9 +68,8 @@ class Daemon:
         """
         cv2.setNumThreads(1)  # the engine's threads are the ones that should have the processor
         config = self.config
-        bundle = load_bundle(config.inference.bundle)
-        self._ladder: Ladder = open_ladder(config.inference.ladder, bundle)
-        self._ladder.start()  # the engine loads while the store is checked
+        self._model = RunningModel(config.inference, self._open_ladder)
+        self._model.start()  # the engine loads while the store is checked
         try:
             self._store = Store.open(
                 config.device.state_dir,
@@ -77,12 +80,12 @@ class Daemon:
                 clocks=Clocks(trusted=clock_trusted),
             )
         except BaseException:
-            self._ladder.stop()
+            self._model.stop()
             raise
         self._space = SpaceGuard(config.device.state_dir, config.store.quota_mb)
         self._setting = Setting(
-            bundle=bundle,
-            ladder=self._ladder,
+            bundle=self._model.serving.bundle,
+            ladder=self._model.serving.ladder,
             limits=DecodeLimits(),
             deadline_s=config.inference.deadline_s,
             device_id=config.device.id,
@@ -90,19 +93,21 @@ class Daemon:
             software_version=__version__,
             clock=lambda: datetime.now(timezone.utc),
             clock_trusted=clock_trusted,
+            decoding=threading.BoundedSemaphore(DECODING),
         )
         ledger = CrashLedger(config.device.state_dir / "analysing")
         self._analysts = Analysts(
             self._store, self._setting, ledger, self._space, stop=self._stop, on_finished=self._on_finished
         )
         self._analysts.start()
+        self._model.follow(self._use)
         for scope in config.dermoscopes:
             self._watch(scope)
         self._upkeep.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a rung has passed its golden image; False where it took longer than ``timeout_s``."""
-        return self._ladder.wait_ready(timeout_s)
+        return self.ladder.wait_ready(timeout_s)
 
     def stop(self) -> None:
         """Stop in order: no new work, captures in hand to their end or left as received, then engine and store."""
@@ -111,7 +116,7 @@ class Daemon:
         self._upkeep.join()
         for _, thread in self._watches.values():
             thread.join()
-        self._ladder.stop()
+        self._model.stop()
         self._store.close()
 
     @property
@@ -121,8 +126,21 @@ class Daemon:
 
     @property
     def ladder(self) -> Ladder:
-        """The engine's ladder, for those who look at its state."""
-        return self._ladder
+        """The ladder that answers now, for those who look at its state."""
+        return self._model.serving.ladder
+
+    @property
+    def model(self) -> RunningModel:
+        """The model that runs, for those who look at its state."""
+        return self._model
+
+    def _open_ladder(self, bundle: Bundle) -> Ladder:
+        return open_ladder(self.config.inference.ladder, bundle)
+
+    def _use(self, bundle: Bundle, ladder: Ladder) -> None:
+        """Another bundle answers from now on; an analysis that has begun keeps its own."""
+        self._setting = replace(self._setting, bundle=bundle, ladder=ladder)
+        self._analysts.use(self._setting)
 
     # Intake
 

@@ -21,6 +21,7 @@ state_dir = "{state}"
 {dermoscopes}
 [inference]
 bundle = "{bundle}"
+require_trusted = false
 ladder = ["cpu"]
 deadline_s = 30.0
 [store]

@@ -14,9 +14,11 @@ from typing import Final
 import cv2
 import numpy as np
 import onnxruntime
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from build.export import INPUT, PROBABILITIES
+from engines.backend import BundleError
 from engines.classes import CLASSES
 from engines.manifest import (
     MANIFEST_NAME,
@@ -28,8 +30,12 @@ from engines.manifest import (
     ReferenceStatistics,
 )
 from engines.preprocess import preprocess
+from engines.trust.keys import demo_key
+from engines.trust.signing import sign_bundle
 
 MODEL_NAME: Final = "model.onnx"
+FP16_NAME: Final = "model.fp16.onnx"
+"""The strongly typed FP16 graph, which engines are compiled from where it is there."""
 GOLDEN_NAME: Final = "golden.png"
 CARD_NAME: Final = "MODEL_CARD.md"
 GOLDEN_TOLERANCE: Final = 0.01
@@ -84,6 +90,9 @@ def write_bundle(
     contract: InputContract = IMAGENET,
     reference: ReferenceStatistics | None = None,
     tolerance: float = GOLDEN_TOLERANCE,
+    fp16_onnx: Path | None = None,
+    signing_key: Ed25519PrivateKey | None = None,
+    signed: bool = True,
 ) -> Manifest:
     """Write a bundle; ``folder`` appears complete or not at all, and replaces a bundle that was there.
 
@@ -99,14 +108,24 @@ def write_bundle(
         contract: How a picture becomes the network's input.
         reference: What the training images looked like, for drift.
         tolerance: Largest allowed difference of a golden probability.
+        fp16_onnx: The same model as a strongly typed FP16 graph (``build.fp16``); it is copied.
+        signing_key: Who vouches for the bundle; None: the demonstration key, until ``engine sign`` replaces it.
+        signed: False leaves the bundle without a signature, so that nothing runs it before somebody has signed.
 
     Returns:
         The manifest as written.
+
+    Raises:
+        BundleError: ``folder`` holds something that is no bundle.
+        OSError: the bundle could not be written; what was there before is untouched.
     """
+    check_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         shutil.copyfile(model_onnx, working / MODEL_NAME)
+        if fp16_onnx is not None:
+            shutil.copyfile(fp16_onnx, working / FP16_NAME)
         if not cv2.imwrite(str(working / GOLDEN_NAME), cv2.cvtColor(golden_rgb, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{working / GOLDEN_NAME}: could not be written")
         for name, content in {CARD_NAME: text.card, **text.extra_files}.items():
@@ -131,14 +150,32 @@ def write_bundle(
             intended_use=text.intended_use,
         )
         (working / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        if signed:
+            sign_bundle(working, signing_key or demo_key())
         _put_in_place(working, folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return manifest
 
 
+def check_place(folder: Path) -> None:
+    """A bundle may be written where nothing is, into an empty folder, or over another bundle.
+
+    Raises:
+        BundleError: the path is a file, or a folder of something else, which replacing would destroy.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder}: is a file; name a folder for the bundle, .../NAME/VERSION")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST_NAME).is_file():
+        raise BundleError(f"{folder}: holds files that are no bundle; name a new folder, .../NAME/VERSION")
+
+
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _put_in_place(working: Path, folder: Path) -> None:

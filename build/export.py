@@ -1,9 +1,11 @@
 """A Vision Transformer as an ONNX graph: images in, probabilities and the attention map out.
 
-The graph stays portable: opset 20 and IR version 10 load in ONNX Runtime 1.23, the last one for Python 3.10.
-LayerNormalization and Gelu stay single operators, which ONNX Runtime and TensorRT have fast kernels for. With
-``fp16_weights`` large weights lie on disk as float16, each followed by a Cast to float32: half the file, and since a
-runtime folds the casts when it loads the model, exactly the same speed as float32 weights.
+The graph stays portable (``build.onnx_file``), and LayerNormalization and Gelu stay single operators, which ONNX
+Runtime and TensorRT have fast kernels for. The query is scaled before its product with the keys, as TensorRT asks for
+its fused attention (TensorRT documentation, "Fused Attention").
+
+With ``fp16_weights`` large weights lie on disk as float16, each followed by a Cast to float32: half the file, and since
+a runtime folds the casts when it loads the model, exactly the same speed as float32 weights.
 """
 
 from __future__ import annotations
@@ -20,10 +22,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from build.onnx_file import IR_VERSION, LIMIT, OPSET, GraphError, write_model
 from build.vit import VisionTransformer
 
-OPSET: Final = 20
-IR_VERSION: Final = 10
 INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"
 ATTENTION: Final = "attention"
@@ -86,7 +87,7 @@ def export_onnx(
     bias: Sequence[float] | None = None,
     attention: bool = True,
 ) -> None:
-    """Write a model as ONNX, atomically.
+    """Write a model as ONNX, atomically, once the checker has passed it.
 
     Input ``images`` ``[N, 3, S, S]`` float32; outputs ``probabilities`` ``[N, classes]`` and, unless ``attention`` is
     False, ``attention`` ``[N, grid, grid]``, both float32; N is free.
@@ -100,21 +101,22 @@ def export_onnx(
         attention: Whether the graph gives out the attention map.
 
     Raises:
-        ValueError: the head's numbers do not fit, or a weight does not fit into float16.
+        ValueError: the head's numbers do not fit, a weight does not fit into float16, or (``GraphError``) the model is
+            too large for one file.
     """
+    size = sum(parameter.numel() for parameter in model.parameters()) * (2 if fp16_weights else 4)
+    if size > LIMIT:  # before minutes of tracing
+        raise GraphError(f"{path}: would have {size / 1e9:.1f} GB, and an ONNX model in one file ends at 2 GB")
     answering = Answering(model, temperature, bias).eval()
     graph = answering if attention else _WithoutAttention(answering).eval()
-    size = model.config.image_size
-    proto = _trace(graph, torch.zeros(2, 3, size, size), [PROBABILITIES, ATTENTION] if attention else [PROBABILITIES])
+    side = model.config.image_size
+    proto = _trace(graph, torch.zeros(2, 3, side, side), [PROBABILITIES, ATTENTION] if attention else [PROBABILITIES])
     _strip(proto)
     if fp16_weights:
         _halve(proto.graph)
     proto.ir_version = IR_VERSION
     proto.producer_name = "dermascan-edge build"
-    onnx.checker.check_model(proto, full_check=True)
-    temporary = path.with_name(path.name + ".tmp")
-    onnx.save(proto, temporary)
-    temporary.replace(path)
+    write_model(proto, path)
 
 
 def _trace(module: nn.Module, example: Tensor, outputs: list[str]) -> onnx.ModelProto:

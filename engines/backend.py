@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +24,12 @@ class Output:
 
     probabilities: NDArray[np.float32]
     attention: NDArray[np.float32]
+
+    def split(self, counts: Sequence[int]) -> list[Output]:
+        """The outputs of the parts of a batch, whose numbers of pictures are ``counts``, in order."""
+        ends = np.cumsum(counts)[:-1]
+        parts = zip(np.split(self.probabilities, ends), np.split(self.attention, ends), strict=True)
+        return [Output(probabilities, attention) for probabilities, attention in parts]
 
 
 class Backend(Protocol):

@@ -1,10 +1,10 @@
-"""A bundle on disk: found whole, hashed against its manifest, and then trusted."""
+"""A bundle on disk: its manifest's signature verified, every file hashed against the manifest, and then trusted."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from engines.backend import BundleError, Images
-from engines.manifest import MANIFEST_NAME, Manifest, read_manifest
+from engines.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest_text
 from engines.preprocess import preprocess
+from engines.trust.verifying import DEMO_TRUST, Signer, Trust, verify_signature
 
 MODEL_NAME: Final = "model.onnx"
 MODELS: Final = Path(__file__).resolve().parent / "models"
@@ -27,6 +28,10 @@ class Bundle:
     folder: Path
     manifest: Manifest
     model_sha256: str
+    manifest_sha256: str = ""
+    """Of ``manifest.json``: it names this very bundle, since the manifest holds every file's hash."""
+    signer: Signer | None = None
+    """None only of what :func:`read_unsigned_bundle` gave, and of what was never on disk."""
 
     @property
     def label(self) -> str:
@@ -74,28 +79,49 @@ def _check_file(folder: Path, name: str, sha256: str, *, check_hash: bool) -> No
         raise BundleError(f"{path}: the file cannot be read ({error.strerror}); {_REMEDY}") from error
 
 
-def load_bundle(folder: Path, *, check_hashes: bool = True) -> Bundle:
-    """Read a bundle's manifest and check every file that it lists.
+def load_bundle(folder: Path, *, check_hashes: bool = True, trust: Trust = DEMO_TRUST) -> Bundle:
+    """Verify a bundle's signature, read its manifest and check every file that it lists.
 
     Args:
         folder: the bundle's folder, ``.../<name>/<version>``.
         check_hashes: also read every file and compare its sha256 (about 0.3 s for 170 MB); only for callers that have
-            just done so.
+            just done so. The signature is verified in any case.
+        trust: whose signature is believed; without it the demonstration key's alone.
 
     Raises:
         BundleError: naming the file, what is wrong and what to do.
     """
+    folder = _checked_folder(folder)
+    text = read_manifest_text(folder)
+    signer = verify_signature(folder, trust, text)
+    return replace(_read(folder, text, check_hashes=check_hashes), signer=signer)
+
+
+def read_unsigned_bundle(folder: Path) -> Bundle:
+    """What :func:`load_bundle` checks, but for the signature: for those who sign or show it. Never run what this gives.
+
+    Raises:
+        BundleError: naming the file, what is wrong and what to do.
+    """
+    folder = _checked_folder(folder)
+    return _read(folder, read_manifest_text(folder), check_hashes=True)
+
+
+def _checked_folder(folder: Path) -> Path:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "there is no such folder"
         raise BundleError(f"{folder}: {what}; point inference.bundle at a bundle folder, which holds {MANIFEST_NAME}")
-    folder = folder.resolve()
-    manifest = read_manifest(folder)
+    return folder.resolve()
+
+
+def _read(folder: Path, text: bytes, *, check_hashes: bool) -> Bundle:
+    manifest = parse_manifest(folder / MANIFEST_NAME, text)
     for needed in (MODEL_NAME, manifest.golden.image):
         if needed not in manifest.files:
             raise BundleError(f"{folder / MANIFEST_NAME}: files: {needed!r} is not listed; {_REMEDY}")
     for name, sha256 in manifest.files.items():
         _check_file(folder, name, sha256, check_hash=check_hashes)
-    return Bundle(folder, manifest, manifest.files[MODEL_NAME])
+    return Bundle(folder, manifest, manifest.files[MODEL_NAME], hashlib.sha256(text).hexdigest())
 
 
 def golden_input(bundle: Bundle) -> Images:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 from engines.backend import BackendSpec, EngineError, Images, Output
@@ -44,6 +46,10 @@ class Runner(Protocol):
     @property
     def typical_run_s(self) -> float | None:
         """Its usual run time in seconds, if known."""
+
+    @property
+    def last_failure(self) -> str | None:
+        """What keeps it from being ready, in a sentence, if known; once it is ready, what did before."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,8 @@ class Ladder:
         if not rung.backoff.over:
             return "left alone for a while after a failure"
         if not rung.runner.ready:
-            return "not ready"
+            why = rung.runner.last_failure
+            return f"not ready: {why}" if why else "not ready"
         if share <= 0 or share < (rung.runner.typical_run_s or 0.0):
             return "would not finish in its share of the deadline"
         return None
@@ -177,17 +184,45 @@ class Ladder:
         return min(max(left, 3 * HEADROOM * (rung.runner.typical_run_s or 0.0)), left + self._grace_s)
 
 
-def _cpu(bundle: Bundle, threads: int, settings: WorkerSettings | None) -> Runner:
-    spec = BackendSpec("cpu", "engines.onnx_cpu:open_backend", bundle.folder, {"threads": threads})
-    return Worker(spec, golden_check(bundle), settings=settings)
+@dataclass(frozen=True)
+class _Making:
+    """What rungs are made from."""
+
+    bundle: Bundle
+    threads: int
+    settings: WorkerSettings | None
+    cache: Path
 
 
-_MAKERS: Final[Mapping[str, Callable[[Bundle, int, WorkerSettings | None], Runner]]] = {"cpu": _cpu}
+def _cpu(making: _Making) -> Runner:
+    spec = BackendSpec("cpu", "engines.onnx_cpu:open_backend", making.bundle.folder, {"threads": making.threads})
+    return Worker(spec, golden_check(making.bundle), settings=making.settings)
+
+
+def _tensorrt(making: _Making) -> Runner:
+    from engines.tensorrt.rung import open_rung  # a ladder without this rung needs nothing of it
+
+    return open_rung(making.bundle, making.cache, settings=making.settings)
+
+
+_MAKERS: Final[Mapping[str, Callable[[_Making], Runner]]] = {"tensorrt": _tensorrt, "cpu": _cpu}
 RUNG_NAMES: Final = tuple(_MAKERS)
 
 
+def _usual_cache() -> Path:
+    """The service manager's cache folder for this service, else the user's."""
+    if given := os.environ.get("CACHE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dermascan"
+
+
 def open_ladder(
-    names: Sequence[str], bundle: Bundle, *, threads: int = 0, settings: WorkerSettings | None = None
+    names: Sequence[str],
+    bundle: Bundle,
+    *,
+    threads: int = 0,
+    settings: WorkerSettings | None = None,
+    cache: Path | None = None,
 ) -> Ladder:
     """The ladder of the configuration's ``inference.ladder``, not started yet.
 
@@ -196,6 +231,7 @@ def open_ladder(
         bundle: the checked bundle that every rung runs.
         threads: CPU threads of the ``cpu`` rung; 0 means all cores.
         settings: the workers' limits, if not the usual ones.
+        cache: folder for what is compiled on this device; None takes the service's or the user's usual one.
 
     Raises:
         ValueError: an unknown or repeated name, or none at all; the message says what is allowed.
@@ -204,4 +240,5 @@ def open_ladder(
     unknown = [name for name in names if name not in _MAKERS]
     if unknown or not names or len(set(names)) != len(names):
         raise ValueError(f"a ladder is a list of different names out of {list(RUNG_NAMES)}, not {list(names)}")
-    return Ladder([Rung(name, _MAKERS[name](bundle, threads, settings)) for name in names])
+    making = _Making(bundle, threads, settings, cache or _usual_cache())
+    return Ladder([Rung(name, _MAKERS[name](making)) for name in names])

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from engines.backend import BundleError
 from engines.classes import CLASSES
+from engines.files import read_small
 
 MANIFEST_NAME: Final = "manifest.json"
 SCHEMA_VERSION: Final = 1
+MAX_BYTES: Final = 1 << 20
+"""A manifest has a few thousand bytes; the bound keeps a made-up one from filling memory."""
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -108,18 +111,35 @@ def _check_schema_version(path: Path, text: bytes) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check ``folder/manifest.json``.
+    """Read and check ``folder/manifest.json``, whoever wrote it: ``engines.bundle.load_bundle`` asks for a signature.
 
     Raises:
         BundleError: the file is missing, is not JSON, or breaks the schema; the message names file, key and value.
     """
+    return parse_manifest(folder / MANIFEST_NAME, read_manifest_text(folder))
+
+
+def read_manifest_text(folder: Path) -> bytes:
+    """The bytes of ``folder/manifest.json``, which are what is signed.
+
+    Raises:
+        BundleError: the file is missing, cannot be read or is far too large.
+    """
     path = folder / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        return read_small(path, MAX_BYTES)
     except OSError as error:
         raise BundleError(
             f"{path}: cannot be read ({error.strerror}); point inference.bundle at a bundle folder, which holds it"
         ) from error
+
+
+def parse_manifest(path: Path, text: bytes) -> Manifest:
+    """Check a manifest's text; ``path`` is named in errors.
+
+    Raises:
+        BundleError: the text is not JSON, or breaks the schema; the message names file, key and value.
+    """
     _check_schema_version(path, text)
     try:
         return Manifest.model_validate_json(text)

@@ -20,11 +20,13 @@ class WorkerSettings:
     golden_timeout_s: float = 5.0
     """For the golden image later on; at least ten usual runs are always granted."""
     recheck_every: int = 100
-    """Runs after which the golden image must pass before the last of them is answered."""
+    """Pictures after which the golden image must pass before the last of them is answered."""
     quiet_s: float = 1.0
-    """After half as many runs, the first pause of this length is used instead, so that nobody waits for the check."""
+    """After half as many, the first pause of this length is used instead, so that nobody waits for the check."""
     idle_recheck_s: float = 60.0
     """Pause after which the golden image is run whatever the count; without any work, every tenth such pause."""
+    max_batch: int = 4
+    """Pictures of callers who wait at the same time that share one run."""
     growth_bytes: int = 256 << 20
     growth_share: float = 0.5
     """The process is replaced once it grew by more than the larger of both since its first golden image (F23)."""
@@ -48,14 +50,15 @@ class ProvenEngine:
         self.rechecks = 0
         """Golden images passed after the first."""
         self.typical_run_s = 0.0
-        """Moving average of the run time of one batch."""
+        """Moving average of the run time of a single picture."""
 
     def _run(self, images: Images, deadline: float) -> Output:
         started = self._clock()
         output = self.process.run(images, deadline)
         check_output(output, len(images))
-        took = self._clock() - started
-        self.typical_run_s += (took - self.typical_run_s) * (0.2 if self.typical_run_s else 1.0)
+        if len(images) == 1:
+            took = self._clock() - started
+            self.typical_run_s += (took - self.typical_run_s) * (0.2 if self.typical_run_s else 1.0)
         return output
 
     def _run_golden(self, timeout_s: float) -> None:
@@ -85,7 +88,7 @@ class ProvenEngine:
     def answer(self, images: Images, deadline: float) -> Output:
         """Run the model and judge what it gives.
 
-        Every ``recheck_every`` runs the golden image follows at once, and only its passing releases the answer.
+        Every ``recheck_every`` pictures the golden image follows at once, and only its passing releases the answer.
 
         Raises:
             EngineError: with ``on_images`` set where it failed on these images, unset where it failed its golden image.
@@ -95,7 +98,7 @@ class ProvenEngine:
         except EngineError as error:
             error.on_images = True
             raise
-        self._runs += 1
+        self._runs += len(images)
         if self._runs >= self._settings.recheck_every:
             self.recheck()
         return output

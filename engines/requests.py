@@ -27,6 +27,9 @@ class Requests:
     def __init__(self) -> None:
         self._waiting: deque[Request] = deque()
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def add(self, request: Request) -> None:
         """Queue a request."""
         self._waiting.append(request)
@@ -36,13 +39,28 @@ class Requests:
         if request in self._waiting:
             self._waiting.remove(request)
 
-    def take(self) -> Request | None:
-        """Begin the next request that its caller still waits for; None where there is none."""
+    def take(self, most: int, in_time: Callable[[Request, int], bool]) -> list[Request]:
+        """Begin the next request that its caller still waits for, and those behind it that may share its run.
+
+        Args:
+            most: pictures in one run, unless the first request alone brings more.
+            in_time: whether a request would be answered by its deadline in a run of so many pictures.
+
+        Returns:
+            Requests in turn; empty where nobody waits.
+        """
+        taken: list[Request] = []
+        pictures = 0
         while self._waiting:
-            request = self._waiting.popleft()
+            request = self._waiting[0]
+            together = pictures + len(request.images)
+            if taken and (together > most or not all(in_time(one, together) for one in (*taken, request))):
+                break
+            self._waiting.popleft()
             if request.answer.set_running_or_notify_cancel():
-                return request
-        return None
+                taken.append(request)
+                pictures = together
+        return taken
 
     def fail(self, hopeless: Callable[[Request], bool], error: Callable[[], EngineError]) -> None:
         """Let the callers of hopeless requests know at once."""

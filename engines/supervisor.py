@@ -23,6 +23,10 @@ from engines.requests import Request, Requests
 
 log = logging.getLogger(__name__)
 
+_ALONE_AFTER_FAULT: Final = 16
+"""Requests that get a run of their own after a fault, so that the next one shows whose pictures are to blame."""
+_BATCH_HEADROOM: Final = 1.5
+"""Requests share a run only where it would end in time even if it took this much longer than run one by one."""
 _STOP_TIMEOUT_S: Final = 15.0
 _MARGIN_S: Final = 10.0
 """For the supervising thread to end a hung process and say so, after a caller's deadline."""
@@ -71,6 +75,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._wake = -1
+        self._alone = 0
         self.starts = 0
         self.recycles = 0
         """Planned replacements after growth."""
@@ -134,6 +139,9 @@ class Worker:
 
     def run(self, images: Images, timeout_s: float) -> Output:
         """Run the model; callers are served in turn, and wait while the worker starts.
+
+        Callers who wait at the same time share a run of up to ``max_batch`` pictures. Where that fails, nobody's images
+        are held to be at fault; the next requests are run one by one, which tells.
 
         Args:
             images: ``[N, 3, S, S]`` float32, preprocessed as the bundle says.
@@ -245,6 +253,7 @@ class Worker:
             if self._engine is not None:
                 self._engine.process.signal_end()
             self.faults += 1
+            self._alone = _ALONE_AFTER_FAULT
             self.last_failure = str(failure)
             delay = self._backoff.failed()
             self._enter(WorkerState.BACKING_OFF)
@@ -265,12 +274,12 @@ class Worker:
         poll.register(self._wake, select.POLLIN)
         poll.register(engine.process.fileno(), select.POLLIN)
         while True:
-            request = self._next(engine, poll)
-            if request is None:
+            requests = self._next(engine, poll)
+            if not requests:
                 engine.recheck()
                 self.rechecks += 1
                 continue
-            self._work(engine, request)
+            self._work(engine, requests)
             if engine.outgrown:
                 self.recycles += 1
                 log.info(
@@ -283,37 +292,49 @@ class Worker:
                     self._enter(WorkerState.STARTING)
                 raise _Recycle
 
-    def _next(self, engine: ProvenEngine, poll: select.poll) -> Request | None:
-        """The next request in turn, or None where a pause is to be used for a golden image."""
+    def _next(self, engine: ProvenEngine, poll: select.poll) -> list[Request]:
+        """The next requests in turn, for one run; none where a pause is to be used for a golden image."""
+
+        def in_time(request: Request, pictures: int) -> bool:
+            return request.deadline - self._clock() >= _BATCH_HEADROOM * pictures * engine.typical_run_s
+
         until = self._clock() + engine.patience_s
         while True:
             with self._changed:
                 self._idle = False
                 if self._stopping:
                     raise _Stop
-                if (request := self._queue.take()) is not None:
-                    return request
+                if requests := self._queue.take(1 if self._alone else self._settings.max_batch, in_time):
+                    return requests
                 left = until - self._clock()
                 self._idle = left > 0
             if left <= 0:
-                return None
+                return []
             for descriptor, _ in poll.poll(math.ceil(left * 1000)):
                 if descriptor != self._wake:
                     raise engine.process.disturbed()
                 os.eventfd_read(self._wake)
 
-    def _work(self, engine: ProvenEngine, request: Request) -> None:
-        left = request.deadline - self._clock()
-        if left < engine.typical_run_s <= request.timeout_s:
+    def _work(self, engine: ProvenEngine, requests: list[Request]) -> None:
+        """One run for all of ``requests``."""
+        first = requests[0]
+        left = first.deadline - self._clock()
+        if len(requests) == 1 and left < engine.typical_run_s <= first.timeout_s:
             # It waited behind others for too long. Beginning it would get a healthy engine killed at its deadline.
-            request.answer.set_exception(NotReady(self._why_not()))
+            first.answer.set_exception(NotReady(self._why_not()))
             return
+        self._alone = max(0, self._alone - 1)
+        images = first.images if len(requests) == 1 else np.concatenate([request.images for request in requests])
         try:
-            output = engine.answer(request.images, request.deadline)
+            output = engine.answer(images, min(request.deadline for request in requests))
         except Exception as error:
-            # First the engine is made unable to answer, then the caller hears of it.
-            request.answer.set_exception(self._fault(error))
+            # First the engine is made unable to answer, then the callers hear of it.
+            failure = self._fault(error)
+            failure.on_images = failure.on_images and len(requests) == 1
+            for request in requests:
+                request.answer.set_exception(failure)
             raise
         self.typical_run_s = engine.typical_run_s
         self._backoff.worked()
-        request.answer.set_result(output)
+        for request, share in zip(requests, output.split([len(request.images) for request in requests]), strict=True):
+            request.answer.set_result(share)

@@ -70,6 +70,7 @@ folder = "scope-1"
 
 [inference]
 bundle = "{demo_bundle}"
+require_trusted = false
 ladder = ["cpu"]
 deadline_s = 3.0
 

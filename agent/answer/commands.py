@@ -11,10 +11,12 @@ from pathlib import Path
 
 from agent.answer.oneshot import Item, Refused, analyse_all, open_setting
 from agent.answer.report import OverlayFolder, as_json, as_text
-from agent.config import load_config
+from agent.config import Config, load_config
 from agent.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_SOME_REJECTED
+from agent.model import choose_bundle
 from engines.backend import EngineError
-from engines.bundle import demo_bundle_folder, load_bundle
+from engines.bundle import Bundle, demo_bundle_folder, load_bundle
+from engines.trust.verifying import DEMO_TRUST
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,8 +49,7 @@ def analyze(arguments: argparse.Namespace) -> int:
             _complain(f"{path}: is a folder; name the pictures in it, for example {path}/*.jpg")
             return EXIT_CONFIG
     config = load_config(arguments.config) if arguments.config else None
-    folder = arguments.bundle or (config.inference.bundle if config else demo_bundle_folder())
-    setting = open_setting(load_bundle(folder), config)
+    setting = open_setting(_bundle(arguments.bundle, config), config)
     try:
         overlays = OverlayFolder(arguments.overlay, images) if arguments.overlay else None
     except OSError as error:
@@ -65,6 +66,13 @@ def analyze(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     finally:
         setting.ladder.stop()
+
+
+def _bundle(folder: Path | None, config: Config | None) -> Bundle:
+    """The bundle that is asked for, else the one that the agent would run, else the demonstration's."""
+    if folder is None and config is not None:
+        return choose_bundle(config.inference)
+    return load_bundle(folder or demo_bundle_folder(), trust=config.inference.trust if config else DEMO_TRUST)
 
 
 def _answer_all(

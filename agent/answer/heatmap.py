@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from functools import lru_cache
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from agent.answer.png import encode_palette
 
 Attention = NDArray[np.float32]
 """``[14, 14]`` float32: the class token's attention over the patches, row 0 at the top."""
@@ -62,8 +62,4 @@ def heatmap_png(attention: Attention) -> bytes:
     """The heatmap as an 8-bit palette PNG, 224 x 224. A pixel's index is its intensity (0..255), its colour viridis."""
     steps = np.rint(intensity(attention) * (LEVELS - 1))
     index = np.rint(steps * (255.0 / (LEVELS - 1))).astype(np.uint8)
-    image = Image.fromarray(index)
-    image.putpalette(colour_table().tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
-    return buffer.getvalue()
+    return encode_palette(index, colour_table())

@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Final
 
@@ -54,6 +55,8 @@ class Setting:
     clock_trusted: Callable[[], bool]
     monotonic: Callable[[], float] = time.perf_counter
     """Seconds, for every interval (F16)."""
+    decoding: AbstractContextManager[object] = field(default_factory=nullcontext)
+    """Held while a picture exists at its full size, which is what an analysis needs memory for."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,11 @@ def analyse(capture: Capture, setting: Setting, scan_id: str, sidecar: Callable[
 
 def prepare(capture: Capture, setting: Setting) -> Prepared:
     """Decode the capture, judge the picture, and make the network's input; raises Rejection."""
+    with setting.decoding:
+        return _prepare(capture, setting)
+
+
+def _prepare(capture: Capture, setting: Setting) -> Prepared:
     started = lap = setting.monotonic()
     timings: dict[str, float] = {}
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.config import Config, ConfigError, load_config
 from agent.exits import EXIT_CONFIG
+from engines.trust.verifying import Trust
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "agent.example.toml"
 WriteConfig = Callable[..., Path]
@@ -24,13 +25,24 @@ def test_the_example_is_valid_and_names_every_key() -> None:
         model = section.annotation
         for model_class in (*getattr(model, "__args__", ()), model):
             for key in getattr(model_class, "model_fields", {}):
-                assert f"\n{key} = " in text, f"agent.example.toml does not explain {key}"
+                # "models" stands there as a comment: it excludes "bundle".
+                assert f"\n{key} = " in text or f"\n# {key} = " in text, f"agent.example.toml does not explain {key}"
 
 
 def test_paths_are_relative_to_the_file(write_config: WriteConfig, tmp_path: Path) -> None:
     config = load_config(write_config())
     assert config.device.state_dir == tmp_path / "state"
     assert config.dermoscopes[0].folder == tmp_path / "scope-1"
+
+
+def test_models_may_stand_in_for_bundle_and_trust_is_asked_for_unless_said_otherwise(
+    write_config: WriteConfig, tmp_path: Path, demo_bundle: Path
+) -> None:
+    inference = load_config(write_config((f'bundle = "{demo_bundle}"', 'models = "m"'))).inference
+    assert (inference.bundle, inference.models) == (None, tmp_path / "m")
+    assert inference.trust == Trust(tmp_path / "trust", require_trusted=False)
+    text = ("require_trusted = false", 'trust_dir = "/keys"')
+    assert load_config(write_config(text)).inference.trust == Trust(Path("/keys"), require_trusted=True)
 
 
 @pytest.mark.fault("F24")
@@ -47,6 +59,10 @@ def test_paths_are_relative_to_the_file(write_config: WriteConfig, tmp_path: Pat
         ('folder = "scope-1"', "folder = false", "dermoscope.0.folder", "False"),
         ('folder = "scope-1"\n', "", "dermoscope.0.folder", "missing"),
         ('[[dermoscope]]\nid = "scope-1"\nfolder = "scope-1"\n', "", "dermoscope", "missing"),
+        ("require_trusted = false", 'require_trusted = "no"', "inference.require_trusted", "'no'"),
+        ("require_trusted = false", "trust_dir = 1", "inference.trust_dir", "1"),
+        ("require_trusted = false", 'models = "models"', "inference.models", "beside inference.bundle"),
+        ('bundle = "', '# bundle = "', "inference.bundle:", "is missing"),
         ('ladder = ["cpu"]', 'ladder = ["gpu"]', "inference.ladder.0", "'gpu'"),
         ('ladder = ["cpu"]', "ladder = []", "inference.ladder", "[]"),
         ('ladder = ["cpu"]', 'ladder = "cpu"', "inference.ladder", "'cpu'"),

@@ -31,7 +31,7 @@ def run(*arguments: object) -> int:
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
     """The command with the fake ladder."""
-    monkeypatch.setattr(commands, "load_bundle", lambda folder: setting.bundle)
+    monkeypatch.setattr(commands, "load_bundle", lambda folder, **_: setting.bundle)
     monkeypatch.setattr(commands, "open_setting", lambda bundle, config: setting)
 
 

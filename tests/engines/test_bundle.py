@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from engines.backend import BundleError
 from engines.bundle import demo_bundle_folder, golden_input, load_bundle
-
-Change = Callable[[dict[str, Any]], object]
+from engines.trust.keys import demo_key
+from engines.trust.signing import sign_bundle
+from tests.fakes.bundles import Change, amend, replace_file
 
 
 @pytest.fixture
@@ -23,17 +22,11 @@ def copy(tmp_path: Path, demo_bundle: Path) -> Path:
     return Path(shutil.copytree(demo_bundle, tmp_path / "demo" / demo_bundle.name))
 
 
-def amend(folder: Path, change: Change) -> None:
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    change(manifest)
-    path.write_text(json.dumps(manifest))
-
-
 def test_the_demo_bundle_is_whole(demo_bundle: Path) -> None:
     bundle = load_bundle(demo_bundle)
     assert bundle.label == f"demo/{demo_bundle.name}"
     assert bundle.model_sha256 == hashlib.sha256(bundle.model_path.read_bytes()).hexdigest()
+    assert bundle.manifest_sha256 == hashlib.sha256((demo_bundle / "manifest.json").read_bytes()).hexdigest()
     images = golden_input(bundle)
     size = bundle.manifest.input.size
     assert images.shape == (1, 3, size, size)
@@ -74,6 +67,7 @@ def test_a_bad_manifest_is_named(copy: Path, change: Change, words: str) -> None
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b'"x"', b"[" * 100_000])
 def test_what_is_no_json_is_named(copy: Path, text: bytes) -> None:
     (copy / "manifest.json").write_bytes(text)
+    sign_bundle(copy, demo_key())
     with pytest.raises(BundleError, match=r"manifest.json: .*install the bundle again"):
         load_bundle(copy)
 
@@ -85,6 +79,19 @@ def test_a_missing_folder_or_manifest_is_named(copy: Path) -> None:
         load_bundle(copy / "model.onnx")
     (copy / "manifest.json").unlink()
     with pytest.raises(BundleError, match=r"manifest.json: cannot be read \(No such file"):
+        load_bundle(copy)
+
+
+def test_a_manifest_that_is_no_file_or_far_too_large_is_named(copy: Path) -> None:
+    path = copy / "manifest.json"
+    path.unlink()
+    os.mkfifo(path)  # reading it would wait for ever
+    with pytest.raises(BundleError, match=r"manifest.json: cannot be read \(it is no regular file"):
+        load_bundle(copy)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+    with pytest.raises(BundleError, match=r"manifest.json: cannot be read \(it is larger than"):
         load_bundle(copy)
 
 
@@ -114,8 +121,7 @@ def test_a_link_that_leaves_the_folder_is_refused(copy: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("data", [b"not a picture", b"\x89PNG\r\n\x1a\n"])
 def test_a_golden_image_that_is_no_picture_is_named(copy: Path, data: bytes) -> None:
-    (copy / "golden.png").write_bytes(data)
-    amend(copy, lambda m: m["files"].update({"golden.png": hashlib.sha256(data).hexdigest()}))
+    replace_file(copy, "golden.png", data)
     with pytest.raises(BundleError, match=r"golden.png: the golden image cannot be"):
         golden_input(load_bundle(copy))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,11 +11,13 @@ import numpy as np
 import pytest
 
 from agent import daemon as daemon_module
+from agent import model as model_module
 from engines.bundle import Bundle, load_bundle
 from engines.golden import golden_check
 from engines.ladder import Ladder, Rung, open_ladder
 from engines.supervisor import Worker
 from tests.fakes import faulty_backend
+from tests.fakes.bundles import copy_bundle, wrong_golden
 from tests.faults.running import running
 
 WriteConfig = Callable[..., Path]
@@ -83,10 +83,7 @@ def test_no_wrong_answer_leaves_and_no_capture_is_lost(
 def test_an_engine_that_never_passes_its_golden_image_answers_nothing(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_bundle: Path
 ) -> None:
-    broken = Path(shutil.copytree(demo_bundle, tmp_path / "broken"))
-    manifest = json.loads((broken / "manifest.json").read_text())
-    manifest["golden"]["probabilities"] = manifest["golden"]["probabilities"][::-1]
-    (broken / "manifest.json").write_text(json.dumps(manifest))
+    broken = copy_bundle(demo_bundle, tmp_path / "broken", wrong_golden)
     config = write_config((str(demo_bundle), str(broken)))
     (name,) = captures(tmp_path / "scope-1", 1)
     with running(config) as (daemon, commits):
@@ -94,12 +91,8 @@ def test_an_engine_that_never_passes_its_golden_image_answers_nothing(
         assert commits.seen == []
         assert daemon.store.counts().received == 1
     # The capture waits as it was received, and is answered once the engine is trusted again.
-    monkeypatch.setattr(daemon_module, "load_bundle", functools.partial(_instead, demo_bundle))
+    monkeypatch.setattr(model_module, "load_bundle", lambda folder, **_: load_bundle(demo_bundle))
     assert set(answers(config, [name])) == {name}
-
-
-def _instead(folder: Path, _asked: Path) -> Bundle:
-    return load_bundle(folder)
 
 
 def test_the_real_ladder_is_what_the_daemon_opens() -> None:

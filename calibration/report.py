@@ -1,0 +1,293 @@
+"""The calibration report: one HTML file with everything in it, that a technician prints and signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import report_parts as parts
+from calibration.files import sha256
+from calibration.profile import ChartUsed, Evidence, Profile, load_gain
+from calibration.record import Active, Event, Record, What
+from calibration.shelf import Shelf
+from calibration.verification import Verification
+
+WORDS: Final = {
+    "pass": "PASS",
+    "marginal": "MARGINAL",
+    "fail": "FAIL",
+    "warn": "PASS, WARNED",
+    "block": "BLOCKED",
+}
+MOST_PICTURES: Final = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Everything a report tells."""
+
+    profile: Profile
+    verifications: tuple[Verification, ...]
+    """Of this profile, the latest last."""
+    use: Active | None
+    """Where this profile is in use now."""
+    events: tuple[Event, ...]
+    """Of this profile."""
+    pictures: tuple[tuple[Evidence, bytes | None], ...]
+    """Of the fit and then of the last verification; None for one that is lost or was changed."""
+    gain: NDArray[np.float32] | None
+    written_at: datetime
+
+
+def gather(shelf: Shelf, profile: Profile, now: datetime) -> Content:
+    """Read what a report tells from the shelf; raises ShelfError."""
+    dermoscope_id, profile_id = profile.dermoscope_id, profile.profile_id
+    record: Record = shelf.record(dermoscope_id)
+    events = tuple(event for event in record.events if event.profile_id == profile_id)
+    verifications = tuple(
+        shelf.verification(dermoscope_id, event.verification_id)
+        for event in events
+        if event.what is What.VERIFIED and event.verification_id
+    )
+    folder = shelf.profile_folder(dermoscope_id, profile_id)
+    pictures = [(evidence, _kept(folder, evidence)) for evidence in profile.evidence]
+    if verifications:
+        last = verifications[-1]
+        folder_of_last = shelf.verification_folder(dermoscope_id, last.verification_id)
+        pictures += [(evidence, _kept(folder_of_last, evidence)) for evidence in last.evidence]
+    use = record.active if record.active and record.active.profile_id == profile_id else None
+    gain = load_gain(profile, folder)
+    return Content(profile, verifications, use, events, tuple(pictures), gain, now)
+
+
+def _kept(folder: Path, evidence: Evidence) -> bytes | None:
+    path = folder / evidence.file
+    data = path.read_bytes() if path.is_file() else None
+    return data if data is not None and sha256(data) == evidence.sha256 else None
+
+
+def render(content: Content) -> str:
+    """The report as one HTML page without anything outside it."""
+    profile = content.profile
+    style = files("calibration").joinpath("report.css").read_text(encoding="utf-8")
+    sections = (
+        _header(content),
+        _about(content),
+        _remarks(content),
+        _figures(content),
+        _pictures(content),
+        _swatches(content),
+        _bars(content),
+        _gain(content),
+        _verifications(content),
+        _history(content),
+        _signatures(content),
+        _footer(content),
+    )
+    title = f"Calibration {profile.dermoscope_id} {profile.profile_id}"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>\n{style}</style></head>\n<body>\n'
+        + "\n".join(section for section in sections if section)
+        + "\n</body></html>\n"
+    )
+
+
+def _header(content: Content) -> str:
+    profile = content.profile
+    last = content.verifications[-1] if content.verifications else None
+    if content.use is not None and content.use.override is not None:
+        outcome, word, below = "fail", "OVERRIDE", "in use without a passing verification"
+    elif profile.outcome == "fail":
+        outcome, word, below = "fail", "FAIL", "the fit did not reach its limits"
+    elif last is None:
+        outcome, word, below = "marginal", "NOT VERIFIED", "a second shot is still to be taken"
+    else:
+        outcome = last.verdict if last.verdict != "pass" else profile.outcome
+        word, below = WORDS[outcome], "in use" if content.use else "not in use"
+    return (
+        "<header><div><h1>Colour calibration report</h1>"
+        f'<p class="of">Dermoscope <b>{escape(profile.dermoscope_id)}</b> · profile <b>{profile.profile_id}</b></p></div>'
+        f'<div class="stamp {outcome}"><b>{word}</b><span>{below}</span></div></header>'
+    )
+
+
+def _about(content: Content) -> str:
+    profile, use = content.profile, content.use
+    left = {
+        "Calibrated by": profile.operator,
+        "Calibrated": _when(profile.created_at),
+        "Valid until": f"{profile.expires_at:%d %B %Y}",
+        "In use since": f"{_when(use.activated_at)}, by {use.operator}" if use else "not in use",
+        "Software": f"DermaScan Edge {profile.software_version}",
+    }
+    right = {
+        "Chart": profile.chart.reference,
+        "Serial number": profile.chart.target_serial or "not given",
+        "Light": profile.illuminant,
+        "Shots": ", ".join(f"{shot.file} ({shot.width}×{shot.height})" for shot in profile.chart.shots),
+        "Chart found": profile.chart.found_by,
+        "Correction": profile.shape,
+    }
+    return f'<div class="columns">{parts.facts(left)}{parts.facts(right)}</div>'
+
+
+def _remarks(content: Content) -> str:
+    boxes = []
+    use = content.use
+    if use is not None and use.override is not None:
+        who = f"Put into use by override: {use.override.name} answers for it."
+        boxes.append(parts.box("fail", who, [f"Reason given: {use.override.reason}"]))
+    if content.profile.reasons:
+        words = {"pass": "The fit passed, with a remark", "marginal": "The fit is marginal", "fail": "The fit failed"}
+        boxes.append(parts.box(content.profile.outcome, words[content.profile.outcome], content.profile.reasons))
+    last = content.verifications[-1] if content.verifications else None
+    if last is not None and last.reasons:
+        words = {"pass": "The verification passed", "warn": "The verification warns", "block": "The verification failed"}
+        boxes.append(parts.box(last.verdict, words[last.verdict], last.reasons))
+    if use is not None and use.blocked_by is not None:
+        boxes.append(parts.box("block", "This profile no longer holds", ["Calibrate this dermoscope again."]))
+    return "".join(boxes)
+
+
+def _figures(content: Content) -> str:
+    profile = content.profile
+    rows = [
+        ("without the profile", profile.before, False),
+        ("with the profile", profile.in_sample, True),
+        ("with the profile, each patch left out of its own fit", profile.leave_one_out, False),
+    ]
+    if content.verifications:
+        last = content.verifications[-1]
+        rows.append((f"verification of {last.made_at:%d %B %Y}, another shot", last.after, True))
+    return (
+        f'<section class="apart"><h2>Colour differences</h2>{parts.figures_table(rows, profile.limits)}'
+        '<p class="note">CIEDE2000 against the maker\'s values (Lab, D50, 2°). 1 is about the least a trained eye sees '
+        "side by side.</p></section>"
+    )
+
+
+def _pictures(content: Content) -> str:
+    if not content.pictures:
+        return ""
+    shown = content.pictures[:MOST_PICTURES]
+    figures = []
+    for evidence, data in shown:
+        picture = parts.image(data, "jpeg", evidence.caption) if data else "<p>(lost, or changed since)</p>"
+        figures.append(f'<figure class="apart">{picture}<figcaption>{escape(evidence.caption)}</figcaption></figure>')
+    left = len(content.pictures) - len(shown)
+    more = f'<p class="note">and {left} more on the device</p>' if left else ""
+    many = " many" if len(shown) > 4 else ""
+    return f'<section><h2>The shots, and the patches as they were found</h2><div class="pictures{many}">{"".join(figures)}</div>{more}</section>'
+
+
+def _swatches(content: Content) -> str:
+    profile = content.profile
+    grid = parts.swatch_grid(profile.patches, profile.chart, profile.limits["max"])
+    gamut = '<p class="note">* outside what sRGB can show; drawn as near as it goes.</p>' if " *" in grid else ""
+    return f'<section class="apart"><h2>Before and after</h2>{grid}{gamut}</section>'
+
+
+def _bars(content: Content) -> str:
+    profile = content.profile
+    return (
+        '<section class="apart"><h2>Colour difference of each patch</h2>'
+        f"{parts.bars(profile.patches, profile.limits)}"
+        '<p class="note">pale: without the profile; dark: with it</p></section>'
+    )
+
+
+def _gain(content: Content) -> str:
+    flat = content.profile.flat_field
+    if flat is None or content.gain is None:
+        return (
+            "<section class=apart><h2>Evenness of the light</h2><p>No flat field was taken: "
+            "the light was taken as even.</p></section>"
+        )
+    facts = parts.facts(
+        {
+            "White frames": ", ".join(shot.file for shot in flat.frames),
+            "Taken": _when(flat.made_at),
+            "Gain": f"{flat.lowest:.2f} (dark in the map) to {flat.highest:.2f} (bright)",
+            "Map": f"{flat.columns}×{flat.rows} points",
+            "Lines": "each 0.1 of gain",
+        }
+    )
+    picture = parts.image(parts.gain_picture(content.gain), "png", "gain map")
+    return (
+        f'<section class="apart"><h2>Evenness of the light: the gain map</h2><div class="gain"><figure>{picture}</figure>'
+        f"{facts}</div></section>"
+    )
+
+
+def _verifications(content: Content) -> str:
+    if not content.verifications:
+        return ""
+    limits = content.verifications[-1].limits
+    heads = "".join(f"<th>{head}</th>" for head in ("verified", "by", "light", "mean", "largest", "rise", "verdict"))
+    lines = [
+        f"<tr><td>{_when(made.made_at)}</td><td>{escape(made.operator)}</td><td>{escape(made.illuminant)}</td>"
+        f"<td>{made.after.mean:.2f}</td><td>{made.after.max:.2f}</td><td>{'' if made.rise is None else f'{made.rise:+.2f}'}</td>"
+        f'<td class="{made.verdict}">{WORDS[made.verdict]}</td></tr>'
+        for made in content.verifications
+    ]
+    return (
+        f'<section class="apart"><h2>Verifications</h2><table><tr>{heads}</tr>{"".join(lines)}</table>'
+        f'<p class="note">Rise: mean above commissioning; warned from +{limits["warn_rise"]:g}, blocked from '
+        f'+{limits["block_rise"]:g} (engineering choices).</p></section>'
+    )
+
+
+def _history(content: Content) -> str:
+    heads = "".join(f"<th>{head}</th>" for head in ("when", "what", "by", "remark"))
+    lines = [
+        f"<tr><td>{_when(event.at)}</td><td>{event.what.value}</td><td>{escape(event.operator)}</td>"
+        f"<td>{escape(remark(event))}</td></tr>"
+        for event in content.events
+    ]
+    return f'<section class="apart"><h2>History of this profile</h2><table><tr>{heads}</tr>{"".join(lines)}</table></section>'
+
+
+def _signatures(content: Content) -> str:
+    technician = f"<div>{escape(content.profile.operator)}</div><span>technician: name</span>"
+    blank: Sequence[str] = ("technician: date, signature", "for the clinic: name", "for the clinic: date, signature")
+    cells = [f"<p>{technician}</p>".replace("<p>", "<section>").replace("</p>", "</section>")]
+    cells += [f"<section><div></div><span>{what}</span></section>" for what in blank]
+    return (
+        '<section class="apart"><h2>Signatures</h2><p>The dermoscope was calibrated as stated above. Its profile may be used '
+        f"until {content.profile.expires_at:%d %B %Y}, while verifications hold.</p>"
+        f'<div class="sign">{"".join(cells)}</div></section>'
+    )
+
+
+def _footer(content: Content) -> str:
+    profile = content.profile
+    return (
+        f"<footer>Profile {profile.profile_id}, SHA-256 {profile.sha256} · report written {_when(content.written_at)} · "
+        "DermaScan Edge is an adjunct for trained clinicians, never a diagnosis by itself.</footer>"
+    )
+
+
+def remark(event: Event) -> str:
+    """What an event says beside its kind, in a line."""
+    figure = f"mean {event.mean:.2f}" if event.mean is not None else ""
+    override = f"override: {event.override.name}: {event.override.reason}" if event.override else ""
+    outcome = WORDS.get(event.outcome or "", event.outcome or "").lower()
+    return "; ".join(text for text in (outcome, figure, override, event.note or "") if text)
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%d %B %Y, %H:%M} UTC"
+
+
+def chart_words(chart: ChartUsed) -> str:
+    """The chart in a line."""
+    return f"{chart.reference}, serial {chart.target_serial}" if chart.target_serial else chart.reference

@@ -1,0 +1,73 @@
+"""The engines that can be verified by name, and what opens each of them in its worker process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from engines.backend import BackendSpec, BundleError
+from engines.bundle import Bundle
+
+CPU: Final = "cpu"
+CPU_FP16: Final = "cpu-fp16"
+TENSORRT: Final = "tensorrt"
+CHOICES: Final = (CPU, CPU_FP16, TENSORRT)
+FP16_MODEL: Final = "model.fp16.onnx"
+_BUILD_NEEDS: Final = "onnx"
+
+
+class EngineMissing(Exception):
+    """The engine asked for cannot be had on this machine; the message says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine: how its worker opens it, and what tells it from others in the record."""
+
+    spec: BackendSpec
+    about: dict[str, str]
+    timed: BackendSpec | None = None
+    """What to measure the latency on, where not on the engine itself."""
+
+
+def choose(name: str | None, bundle: Bundle, *, threads: int = 0, cache: Path | None = None) -> Choice:
+    """Find an engine of a bundle.
+
+    Args:
+        name: one of :data:`CHOICES`; None takes ``cpu-fp16`` where the bundle has an FP16 graph, else ``cpu``.
+        bundle: the checked bundle.
+        threads: CPU threads; 0 takes one for each core.
+        cache: where compiled plans lie (``tensorrt`` only).
+
+    Raises:
+        BundleError: the bundle lacks the graph.
+        EngineMissing: this machine lacks what the engine needs.
+    """
+    has_fp16 = FP16_MODEL in bundle.manifest.files
+    name = name or (CPU_FP16 if has_fp16 else CPU)
+    if name == CPU:
+        spec = BackendSpec(name, "engines.onnx_cpu:open_backend", bundle.folder, {"threads": threads})
+        return Choice(spec, {"file": bundle.model_path.name, "file_sha256": bundle.model_sha256})
+    if name == CPU_FP16:
+        if not has_fp16:
+            raise BundleError(
+                f"{bundle.folder / FP16_MODEL}: the manifest lists no such file; export the bundle again, or take"
+                f" --backend {CPU}"
+            )
+        if find_spec(_BUILD_NEEDS) is None:
+            raise EngineMissing(
+                f"{CPU_FP16} carries out an FP16 graph's roundings, for which {_BUILD_NEEDS} is missing; install it"
+                " with: pip install 'dermascan-edge[build]'"
+            )
+        options = {"file": FP16_MODEL, "threads": threads}
+        # Named, not imported: the build stage is no part of a device, and this engine is for those who export.
+        spec = BackendSpec(name, "build.rounded_fp16:open_backend", bundle.folder, options)
+        about = {"file": FP16_MODEL, "file_sha256": bundle.manifest.files[FP16_MODEL], "rounding": "as on tensor cores"}
+        return Choice(spec, about, choose(CPU, bundle, threads=threads).spec)
+    return _tensorrt(bundle, cache)
+
+
+def _tensorrt(bundle: Bundle, cache: Path | None) -> Choice:
+    raise EngineMissing("tensorrt: not here yet")
