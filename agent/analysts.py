@@ -1,8 +1,9 @@
 """The analysts: threads that take an arrival all the way, from its claim to its result files.
 
-While some wait for the engine, where they share a run, others decode the next pictures or write what was answered; more
-than these would only hold memory and wait longer. Every wait is also a brake: when the engine or the disk is gone, analysts wait with their capture in hand, the queue fills, the
-watches wait, and the pictures stay where they are safest: in the dermoscope's folder.
+While some wait for the engine, where they share a run, others decode the next pictures or write what was answered;
+more than these would only hold memory and wait longer. Every wait is also a brake: when the engine or the disk is
+gone, analysts wait with their capture in hand, the queue fills, the watches wait, and the pictures stay where they are
+safest: in the dermoscope's folder.
 """
 
 from __future__ import annotations

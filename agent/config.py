@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
+from calibration.gates import Limits
 from engines.settings import TRUST_DIR
 from engines.trust.verifying import Trust
 
@@ -80,12 +82,33 @@ class StoreSection(_Section):
     quota_mb: Annotated[int, Field(ge=64, le=1_000_000)] = 8192
 
 
+class CalibrationSection(_Section):
+    """``[calibration]``: what is asked of the dermoscopes' colours."""
+
+    require: bool = False
+    """Refuse captures of a dermoscope without a valid profile, instead of answering them with a warning."""
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """How long a profile holds that is made from now on."""
+    limits: dict[str, Annotated[float, Field(gt=0.0, strict=False)]] = {}
+    """Gates of `calibration.gates.Limits` that are to differ; read by ``dermascan calibrate``, checked here too."""
+
+    @field_validator("limits")
+    @classmethod
+    def _known_gates(cls, value: dict[str, float]) -> dict[str, float]:
+        known = sorted(gate.name for gate in fields(Limits))
+        if unknown := [name for name in value if name not in known]:
+            raise ValueError(f"gates out of {known}, not {unknown}")
+        Limits(**value)
+        return value
+
+
 class Config(_Section):
     """The whole file."""
 
     device: DeviceSection
     dermoscopes: Annotated[tuple[DermoscopeSection, ...], Field(alias="dermoscope", min_length=1, strict=False)]
     inference: InferenceSection
+    calibration: CalibrationSection = CalibrationSection()
     store: StoreSection = StoreSection()
 
 
@@ -96,7 +119,11 @@ def _sentence(path: Path, error: ErrorDetails) -> str:
         return f"{path}: {key}: is missing; add it (agent.example.toml explains every key)"
     if kind == "extra_forbidden":
         return f"{path}: {key}: this version knows no such key; remove it or mend its spelling (see agent.example.toml)"
-    allowed = _PATTERN_WORDS if kind == "string_pattern_mismatch" else error["msg"].removeprefix("Input should be ")
+    allowed = (
+        _PATTERN_WORDS
+        if kind == "string_pattern_mismatch"
+        else error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    )
     return f"{path}: {key} = {value!r}: not usable; allowed is {allowed}"
 
 

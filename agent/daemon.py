@@ -19,6 +19,7 @@ import cv2
 
 from agent import __version__
 from agent.analysts import Analysts, Finished
+from agent.answer.colours import ShelfColours
 from agent.answer.pipeline import Setting, merge_about
 from agent.blame import CrashLedger
 from agent.config import Config, DermoscopeSection
@@ -31,6 +32,8 @@ from agent.model import RunningModel
 from agent.publish import publish, publish_again
 from agent.records.space import SpaceGuard
 from agent.records.store import Clocks, Store
+from calibration.shelf import FOLDER as SHELF
+from calibration.shelf import Shelf
 from engines.bundle import Bundle
 from engines.ladder import Ladder, open_ladder
 
@@ -93,6 +96,12 @@ class Daemon:
             software_version=__version__,
             clock=lambda: datetime.now(timezone.utc),
             clock_trusted=clock_trusted,
+            colours=ShelfColours(
+                Shelf(config.device.state_dir / SHELF),
+                require=config.calibration.require,
+                clock=lambda: datetime.now(timezone.utc),
+                clock_trusted=clock_trusted,
+            ),
             decoding=threading.BoundedSemaphore(DECODING),
         )
         ledger = CrashLedger(config.device.state_dir / "analysing")

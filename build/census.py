@@ -62,8 +62,10 @@ def check_contract(proto: onnx.ModelProto, grid: int = 14) -> Census:
         GraphError: naming what differs.
     """
     _check_ends(proto.graph, grid)
+    if domains := sorted({node.domain for node in proto.graph.node if node.domain}):
+        raise GraphError(f"the graph has operators of {', '.join(domains)}, which TensorRT does not know{_FOREIGN}")
     census = take_census(proto)
-    _check_operators(proto, census)
+    _check_operators(census)
     _check_attention(proto, census.blocks, grid)
     if census.half_nodes:
         _check_precisions(proto)
@@ -90,11 +92,11 @@ def _check_ends(graph: onnx.GraphProto, grid: int) -> None:
             if value.type.tensor_type.elem_type != TensorProto.FLOAT:
                 raise GraphError(f"the {end} {name} is not float32{_FOREIGN}")
             if shape[1:] != sides or not isinstance(shape[0], str):
-                raise GraphError(f"the {end} {name} is {list(shape)}, where ['batch', *{list(sides)}] is due{_FOREIGN}")
+                raise GraphError(f"the {end} {name} is {list(shape)}, where {['batch', *sides]} is due{_FOREIGN}")
 
 
-def _check_operators(proto: onnx.ModelProto, census: Census) -> None:
-    """Normalisation, activation and softmax whole, and no other domain's operators."""
+def _check_operators(census: Census) -> None:
+    """Normalisation, activation and softmax are whole."""
     blocks, found = census.blocks, census.operators
     wanted = {
         "LayerNormalization": 2 * blocks + 1,
@@ -110,8 +112,6 @@ def _check_operators(proto: onnx.ModelProto, census: Census) -> None:
     parts = sorted(set(found) & {"Erf", "Tanh", "Pow", "Sqrt", "Reciprocal", "Exp", "ReduceSum", "ReduceMax"})
     if parts:
         raise GraphError(f"the graph has {', '.join(parts)}, parts of a decomposed operator{_FOREIGN}")
-    if domains := sorted({node.domain for node in proto.graph.node if node.domain}):
-        raise GraphError(f"the graph has operators of {', '.join(domains)}, which TensorRT does not know{_FOREIGN}")
 
 
 def _check_attention(proto: onnx.ModelProto, blocks: int, grid: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -162,6 +162,7 @@ def _noted_config(path: Path, noted: Mapping[str, object]) -> ViTConfig:
     if set(noted) != expected or not all(type(value) is int and 1 <= value <= 8192 for value in noted.values()):
         raise CheckpointError(f"{path}: config must give {', '.join(sorted(expected))} as whole numbers; {_whole()}")
     config = ViTConfig(**{name: value for name, value in noted.items() if isinstance(value, int)})
+    config = replace(config, classes=len(CLASSES))  # another number is told by the head, with the classes' names
     if config.layers > 64 or config.width % config.heads:
         sizes = f"{config.layers} layers and {config.heads} heads for {config.width} features"
         raise CheckpointError(f"{path}: config has {sizes}, which is no network; {_whole()}")

@@ -61,11 +61,18 @@ def _check_format(path: Path, proto: onnx.ModelProto) -> None:
 
 
 def _check(path: Path, proto: onnx.ModelProto, what: str) -> None:
+    for tensor in proto.graph.initializer:  # onnx's checker does not compare a weight's bytes with its shape
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        if tensor.HasField("raw_data") and len(tensor.raw_data) != itemsize * math.prod(tensor.dims):
+            raise GraphError(f"{path}: {what} (the weight {tensor.name} has not the bytes of its shape); {_REMEDY}")
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # the checker's and the shape inference's errors share no public base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise GraphError(f"{path}: {what} ({reason}); {_REMEDY}") from error
+        raise GraphError(f"{path}: {what} ({_first_line(error)}); {_REMEDY}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def write_model(proto: onnx.ModelProto, path: Path) -> None:
@@ -124,7 +131,10 @@ def _inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
             light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             light.graph.initializer.append(tensor)
-    return onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
+    try:
+        return onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
+    except Exception as error:  # onnx's errors share no public base
+        raise GraphError(f"the graph contradicts itself ({_first_line(error)}); {_REMEDY}") from error
 
 
 def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:

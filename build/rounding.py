@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from build.fp16 import MAXIMUM
 from build.onnx_file import element_types
 from engines.backend import Images
 
@@ -32,7 +33,7 @@ class RoundedAnswer:
     """What a card would answer, and how close it came to FP16's end.
 
     ``probabilities`` ``[N, classes]`` and ``attention`` ``[N, grid, grid]`` are float32; ``peaks`` has the largest
-    magnitude of each FP16 tensor before it was rounded (65504 is the largest that fits).
+    magnitude of each FP16 tensor before it was rounded, in the graph's order (65504 is the largest that fits).
     """
 
     probabilities: NDArray[np.float32]
@@ -41,8 +42,11 @@ class RoundedAnswer:
 
     @property
     def highest(self) -> tuple[str, float]:
-        """The tensor with the largest magnitude, and that magnitude."""
-        return max(self.peaks.items(), key=lambda item: item[1] if item[1] == item[1] else float("inf"))
+        """The tensor with the largest magnitude and that magnitude; after an overflow, the tensor where it began."""
+        for item in self.peaks.items():
+            if not item[1] <= MAXIMUM:
+                return item
+        return max(self.peaks.items(), key=lambda item: item[1])
 
 
 def run_rounded(half: onnx.ModelProto, images: Images, threads: int = 0) -> RoundedAnswer:
@@ -61,8 +65,8 @@ def run_rounded(half: onnx.ModelProto, images: Images, threads: int = 0) -> Roun
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     answers = [session.run(names, {session.get_inputs()[0].name: image[None]}) for image in images]
-    peaks = {
-        name.removesuffix(_EXACT + _PEAK): max(float(answer[index]) for answer in answers)
+    peaks = {  # numpy's maximum of numbers and a NaN is NaN: an overflow is not lost
+        name.removesuffix(_EXACT + _PEAK): float(np.max([answer[index] for answer in answers]))
         for index, name in enumerate(names)
         if name.endswith(_PEAK)
     }

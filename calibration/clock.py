@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Final
 
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
-"""No clock that shows an earlier time than this software's own can be right: a Jetson without a battery boots in 1970."""
+"""No clock that shows an earlier time than this software's own can be right (a Jetson without a battery: 1970)."""
 
 
 class ClockError(Exception):
@@ -34,7 +34,9 @@ class Clock:
         now = self.now().astimezone(timezone.utc).replace(microsecond=0)
         if not self.trusted():
             raise ClockError(
-                f"This device's clock shows {now:%d %B %Y}, which cannot be right, and a profile carries its date: connect "
-                'the device to the network or set the clock (sudo timedatectl set-time "YYYY-MM-DD HH:MM"), then try again.'
+                f"This device's clock shows {now:%d %B %Y}, which cannot be right, and a profile carries its "
+                "date: connect "
+                'the device to the network or set the clock (sudo timedatectl set-time "YYYY-MM-DD HH:MM"), '
+                "then try again."
             )
         return now

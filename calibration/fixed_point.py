@@ -1,4 +1,4 @@
-"""A colour model in 16-bit linear light: OpenCV's tables, matrices and products on small strips of a picture."""
+"""A colour model in 16-bit linear light: OpenCV's tables, matrices and products on tiles of a picture."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FixedPointModel:
     """
 
     def __init__(self, model: ColourModel, most_gain: float | None) -> None:
-        """``most_gain`` is the largest gain that will be given with a strip; None where none will be."""
+        """``most_gain`` is the largest gain that will be given with a tile; None where none will be."""
         brightest = max(1.0, most_gain or 1.0)
         tone = model.tone
         toned_brightest = brightest if tone is None else float(tone.curve(brightest))
@@ -54,13 +54,15 @@ class FixedPointModel:
         matrix = model.coefficients * (TOP / room / units)
         self._mix = _matrix(matrix) if model.kind == "matrix" else _root_polynomial(matrix)
 
-    def apply(self, rgb: RGB, gains: Gains | None, out: RGB) -> None:
-        """Correct a strip.
+    def apply(self, rgb: RGB, gains: Gains | None) -> RGB:
+        """Correct a picture or a tile of one.
 
         Args:
             rgb: uint8 [H, W, 3].
             gains: float32 [H, W, 3], where a largest gain was announced.
-            out: uint8 [H, W, 3], contiguous; what is outside sRGB is clipped.
+
+        Returns:
+            A new array, uint8 [H, W, 3]; what is outside sRGB is clipped.
         """
         light = np.asarray(cv2.LUT(np.ascontiguousarray(rgb), self._entry), np.uint16)
         if gains is not None:
@@ -70,7 +72,7 @@ class FixedPointModel:
         mixed = self._mix(light)
         if self._lift is not None:
             mixed = self._lift.apply(light, mixed)
-        cv2.LUT(mixed, _EXIT, out)
+        return np.asarray(cv2.LUT(mixed, _EXIT), np.uint8)
 
 
 class _Lift:
@@ -97,7 +99,7 @@ def _matrix(coefficients: Floats) -> Callable[[Light], Light]:
 
 
 def _root_polynomial(coefficients: Floats) -> Callable[[Light], Light]:
-    """In float32, since parts of the sum may be negative. sqrt(a u) sqrt(b u) = u sqrt(ab): it has the light's units."""
+    """In float32, since parts of the sum may be negative; sqrt(a u) sqrt(b u) = u sqrt(ab) has the light's units."""
     straight, rooted = np.ascontiguousarray(coefficients[:3].T), np.ascontiguousarray(coefficients[3:].T)
     root = np.sqrt(_INDEX).astype(np.float32)
 

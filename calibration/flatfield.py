@@ -71,8 +71,8 @@ class GainMap:
         """Raises GainMapMismatch for a picture of another shape than the frames'."""
         if not self.fits(height, width):
             raise GainMapMismatch(
-                f"The picture is {width}×{height} and the flat field was taken at {self.size[1]}×{self.size[0]}, another "
-                "shape: set the camera as it was then, or calibrate this setting."
+                f"The picture is {width}×{height} and the flat field was taken at {self.size[1]}×{self.size[0]}, "
+                "another shape: set the camera as it was then, or calibrate this setting."
             )
 
     def at(self, down: ArrayLike, across: ArrayLike) -> NDArray[np.float32]:
@@ -131,8 +131,8 @@ def gain_map(frames: Sequence[Frame]) -> GainMap:
     clamped = float(((gain < LEAST_GAIN) | (gain > MOST_GAIN)).any(axis=2)[field].mean())
     if clamped > CLAMPED_SHARE:
         raise FlatFieldRefused(
-            f"The light is too uneven to be corrected in {clamped:.0%} of the field (by more than a factor of 2): check "
-            "the lamps and that the dermoscope lies flat, and take the white frames again."
+            f"The light is too uneven to be corrected in {clamped:.0%} of the field (by more than a factor of 2): "
+            "check the lamps and that the dermoscope lies flat, and take the white frames again."
         )
     return GainMap(np.clip(gain, LEAST_GAIN, MOST_GAIN), (height, width))
 
@@ -152,8 +152,8 @@ def _check(frames: Sequence[Frame], level: NDArray[np.float32]) -> NDArray[np.bo
         clipped = float((frame >= CLIPPED_LEVEL).any(axis=2).mean())
         if clipped > CLIPPED_SHARE:
             raise FlatFieldRefused(
-                f"White frame {number} is over-exposed in {clipped:.0%} of its area: lower the exposure until the paper "
-                "is light grey, and take all frames again."
+                f"White frame {number} is over-exposed in {clipped:.0%} of its area: lower the exposure until "
+                "the paper is light grey, and take all frames again."
             )
     luminance = level @ LUMINANCE
     bright = float(np.percentile(luminance, 95))
@@ -171,17 +171,18 @@ def _check(frames: Sequence[Frame], level: NDArray[np.float32]) -> NDArray[np.bo
 
 def _smooth(level: NDArray[np.float32], field: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The light without paper and dust: a Gaussian over the field; outside it, as at the field's edge."""
-    inside = field.astype(np.float32)[..., None].repeat(3, axis=2)
-    sigma = max(level.shape[:2]) / 24.0
-    smooth = level
-    for width in (sigma, 3.0 * sigma, 9.0 * sigma, 27.0 * sigma):  # the wider ones reach the corners outside the field
+    inside = np.repeat(field.astype(np.float32)[..., None], 3, axis=2)
+    smooth = np.zeros_like(level)
+    missing = np.ones(level.shape, np.bool_)
+    for width in max(level.shape[:2]) * np.array([1, 3, 9, 27]) / 24.0:  # the wider ones reach the corners
         weight = cv2.GaussianBlur(inside, (0, 0), width, borderType=cv2.BORDER_REFLECT)
         blurred = cv2.GaussianBlur(level * inside, (0, 0), width, borderType=cv2.BORDER_REFLECT)
-        value = blurred / np.maximum(weight, 1e-6)
-        reached = np.asarray(weight > 0.2)
-        smooth = value if width == sigma else np.where(done, smooth, value)
-        done = reached if width == sigma else done | reached
-    return np.maximum(np.asarray(smooth, dtype=np.float32), 1e-4)
+        reached = missing & (np.asarray(weight) > 0.2)
+        smooth[reached] = (blurred / np.maximum(weight, 1e-6))[reached]
+        missing &= ~reached
+    smooth[missing] = level[field].mean()
+    lifted: NDArray[np.float32] = np.maximum(smooth, np.float32(1e-4))
+    return lifted
 
 
 def _check_texture(level: NDArray[np.float32], smooth: NDArray[np.float32], field: NDArray[np.bool_]) -> None:
@@ -189,6 +190,6 @@ def _check_texture(level: NDArray[np.float32], smooth: NDArray[np.float32], fiel
     off = np.abs((level / smooth - 1.0) @ LUMINANCE)[inner]
     if off.size and float(np.percentile(off, 90)) > TEXTURE:
         raise FlatFieldRefused(
-            "The frames show more than plain white paper: fill the whole field with clean, matt white paper, and turn it "
-            "between frames."
+            "The frames show more than plain white paper: fill the whole field with clean, matt white paper, and "
+            "turn it between frames."
         )

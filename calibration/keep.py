@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration.files import SEAL, ShelfError, as_text, locked, make_folder, seal_of, sync_folder, write_atomically
+from calibration.flatfield import GainMap
 from calibration.profile import PROFILE_NAME, FlatField, Profile, ProfileError, encode_gain, profile_bytes
 from calibration.record import RECORD_NAME, Active, Event, Override, Record, What, record_bytes
 from calibration.shelf import FLAT_FIELD_NAME, VERIFICATION_NAME, Shelf
@@ -30,9 +28,7 @@ def new_event(what: What, at: datetime, operator: str, **fields: object) -> Even
     return Event.model_validate({"sequence": 0, "at": at, "what": what, "operator": operator, **fields})
 
 
-def put_flat_field(
-    shelf: Shelf, dermoscope_id: str, flat: FlatField, gain: NDArray[np.float32], operator: str
-) -> None:
+def put_flat_field(shelf: Shelf, dermoscope_id: str, flat: FlatField, gain: GainMap, operator: str) -> None:
     """Keep a flat field for the fits that follow. Raises OSError, ShelfError."""
     with locked(shelf.place(dermoscope_id)):
         record = shelf.record(dermoscope_id)
@@ -90,9 +86,7 @@ def put_verification(shelf: Shelf, verification: Verification, files: Mapping[st
         _write(shelf, record.with_event(event, active=use))
 
 
-def activate(
-    shelf: Shelf, profile: Profile, operator: str, now: datetime, override: Override | None = None
-) -> Active:
+def activate(shelf: Shelf, profile: Profile, operator: str, now: datetime, override: Override | None = None) -> Active:
     """Put a profile into use, after a passing verification or with an override, which is recorded.
 
     Raises:
@@ -104,7 +98,8 @@ def activate(
         record = shelf.record(profile.dermoscope_id)
         if now >= profile.expires_at:
             raise ProfileStale(
-                f"{profile.profile_id} expired on {profile.expires_at:%d %B %Y}: fit a new profile (dermascan calibrate fit)."
+                f"{profile.profile_id} expired on {profile.expires_at:%d %B %Y}: fit a new profile (dermascan "
+                "calibrate fit)."
             )
         shelf.corrector(profile)  # what cannot be read must not be put into use
         last = shelf.last_verification(record, profile.profile_id)

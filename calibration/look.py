@@ -6,23 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.chart import ChartNotFound, Detection, Patches, detect_chart, detect_tiles, draw_detection, merge_patches
+from calibration.chart import (
+    ChartNotFound,
+    Detection,
+    Patches,
+    detect_chart,
+    detect_tiles,
+    draw_detection,
+    merge_patches,
+)
 from calibration.chart.detect import Kind
-from calibration.chart.measure import CELLS, VARIATION_FLOOR, sample
+from calibration.chart.measure import CELLS, VARIATION_FLOOR
 from calibration.colour import linear_to_srgb, srgb_to_linear
 from calibration.colour_model import LUMINANCE
+from calibration.flatfield import GainMap, centres
 from calibration.pictures import RGB, Picture
 from calibration.profile import ChartUsed
 from calibration.references import COLORCHECKER24, ReferenceChart
 
-Gain = NDArray[np.float32]
 Progress = Callable[[str], None]
 
 FOUND_BY: Final = {"grid": "by its patches", "mcc": "by OpenCV's detector", "corners": "by the given corners"}
+_SAMPLES: Final = 16 * CELLS
 _LINEAR: Final = srgb_to_linear(np.arange(256) / 255.0)
 
 
@@ -79,7 +87,7 @@ class Look:
         return draw_detection(self.pictures[number].rgb, self.detections[number])
 
 
-def find(pictures: Sequence[Picture], order: Order, gain: Gain | None = None, progress: Progress = silent) -> Look:
+def find(pictures: Sequence[Picture], order: Order, gain: GainMap | None = None, progress: Progress = silent) -> Look:
     """Find the chart in one shot or in several, and measure it.
 
     Several shots each show the whole chart, or each a part of it, as a dermoscope's small field does.
@@ -92,6 +100,7 @@ def find(pictures: Sequence[Picture], order: Order, gain: Gain | None = None, pr
 
     Raises:
         ChartNotFound: with the file's name where there are several.
+        GainMapMismatch: the gain map is of another shape of picture.
     """
     detections, tiles = detect_each(pictures, order, gain, progress)
     reference = order.reference
@@ -100,7 +109,8 @@ def find(pictures: Sequence[Picture], order: Order, gain: Gain | None = None, pr
     if len(evened) == 1 and len(evened[0].names) != len(reference.patch_names):
         seen, all_ = len(evened[0].names), len(reference.patch_names)
         raise ChartNotFound(
-            f"The shot shows {seen} of the chart's {all_} patches: shoot the other parts of the chart too, and give all "
+            f"The shot shows {seen} of the chart's {all_} patches: shoot the other parts of the chart too, and "
+            "give all "
             "shots together."
         )
     patches = merge_patches(evened, reference)
@@ -109,7 +119,7 @@ def find(pictures: Sequence[Picture], order: Order, gain: Gain | None = None, pr
 
 
 def detect_each(
-    pictures: Sequence[Picture], order: Order, gain: Gain | None = None, progress: Progress = silent
+    pictures: Sequence[Picture], order: Order, gain: GainMap | None = None, progress: Progress = silent
 ) -> tuple[list[Detection], bool]:
     """One detection for each picture, and whether they show parts of the chart.
 
@@ -138,7 +148,7 @@ def detect_each(
     return detect_tiles(even, target=order.target), True
 
 
-def even_picture(rgb: RGB, gain: Gain | None) -> RGB:
+def even_picture(rgb: RGB, gain: GainMap | None) -> RGB:
     """A picture in even light: uint8 [H, W, 3]; for finding the chart, since what is too bright is cut."""
     if gain is None:
         return rgb
@@ -146,17 +156,16 @@ def even_picture(rgb: RGB, gain: Gain | None) -> RGB:
     return np.rint(np.clip(linear_to_srgb(light), 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _evened(rgb: RGB, patches: Patches, gain: Gain | None) -> Patches:
+def _evened(rgb: RGB, patches: Patches, gain: GainMap | None) -> Patches:
     """Patches as they would be in even light; whether they were clipped or crushed stays what the camera gave."""
     if gain is None:
         return patches
-    boxes = patches.boxes.astype(np.float64)
-    # The gain is sampled where the pixels are, so that a patch's own evenness is judged after the correction.
-    light = _LINEAR[sample(rgb, boxes)] * sample(_full_size(gain, rgb), boxes)
+    # Pixel by pixel in floating point: in a picture of eight bits the white patch would be cut off.
+    down, across = _points(patches.boxes.astype(np.float64), rgb.shape[0], rgb.shape[1])
+    light = _LINEAR[rgb[down, across]] * _full_size(gain, rgb)[down, across]
     luminance = light @ LUMINANCE
-    count, side = luminance.shape[:2]
-    part = side // CELLS
-    cells = luminance[:, : part * CELLS, : part * CELLS].reshape(count, CELLS, part, CELLS, part).mean(axis=(2, 4))
+    count = len(luminance)
+    cells = luminance.reshape(count, CELLS, _SAMPLES // CELLS, CELLS, _SAMPLES // CELLS).mean(axis=(2, 4))
     linear = light.mean(axis=(1, 2))
     return replace(
         patches,
@@ -166,11 +175,20 @@ def _evened(rgb: RGB, patches: Patches, gain: Gain | None) -> Patches:
     )
 
 
-def _full_size(gain: Gain, rgb: RGB) -> NDArray[np.float32]:
+def _points(boxes: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of 64 x 64 pixels in each box ``[N, 4, 2]``: two arrays ``[N, 64, 64]``."""
+    at = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    down, across = np.meshgrid(at, at, indexing="ij")
+    corners = np.stack([(1 - across) * (1 - down), across * (1 - down), across * down, (1 - across) * down])
+    points = np.rint(np.einsum("cij,ncd->nijd", corners, boxes)).astype(np.intp)
+    return points[..., 1].clip(0, height - 1), points[..., 0].clip(0, width - 1)
+
+
+def _full_size(gain: GainMap, rgb: RGB) -> NDArray[np.float32]:
     """The gain at each pixel: float32 [H, W, 3]."""
     height, width = rgb.shape[:2]
-    full = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(full if full.ndim == 3 else np.repeat(full[..., None], 3, axis=2), dtype=np.float32)
+    gain.check(height, width)
+    return gain.at(centres(height), centres(width))
 
 
 def _mean_of_shots(shots: Sequence[Patches], reference: ReferenceChart) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,14 @@ def read_picture(path: Path) -> Picture:
                 if image.width * image.height > LARGEST_PIXELS:
                     raise PictureError(f"{path}: has more than 100 million pixels; set the camera to a smaller size.")
                 if image.mode in _NO_SINGLE_PICTURE:
-                    raise PictureError(f"{path}: is no colour photograph; take the picture again as a colour JPEG or PNG.")
+                    raise PictureError(
+                        f"{path}: is no colour photograph; take the picture again as a colour JPEG or PNG."
+                    )
                 rgb = _upright_srgb(image)
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: is no JPEG, PNG, TIFF or BMP picture; name the shot that the camera wrote.") from error
+        raise PictureError(
+            f"{path}: is no JPEG, PNG, TIFF or BMP picture; name the shot that the camera wrote."
+        ) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(f"{path}: is damaged or cut off; copy it again, or take the picture again.") from error
     return Picture(path, sha256(data), rgb)
@@ -125,5 +129,5 @@ def kept_jpeg(rgb: RGB, *, small: bool = False) -> bytes:
 
 def save_picture(rgb: RGB, path: Path) -> None:
     """Write a picture in the format of the path's ending, JPEG at quality 95 without subsampling. Raises OSError."""
-    options: dict[str, int] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix.lower() in {".jpg", ".jpeg"} else {}
     Image.fromarray(rgb).save(path, **options)

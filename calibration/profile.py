@@ -13,12 +13,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from calibration.colour_model import ColourModel
 from calibration.files import SEAL, ShelfError, as_text, read_json, seal_of, sha256
+from calibration.flatfield import GainMap
 
 SCHEMA_VERSION: Final = 1
 MAX_AGE_DAYS: Final = 30
 PROFILE_NAME: Final = "profile.json"
 GAIN_NAME: Final = "gain.npy"
-FIT_AGAIN: Final = "fit a new profile (dermascan calibrate fit), or go back to an earlier one (dermascan calibrate rollback)"
+FIT_AGAIN: Final = (
+    "fit a new profile (dermascan calibrate fit), or go back to an earlier one (dermascan calibrate rollback)"
+)
 
 Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -216,13 +219,13 @@ def load_profile(path: Path, dermoscope_id: str | None = None) -> Profile:
     return profile
 
 
-def load_gain(profile: Profile, folder: Path) -> NDArray[np.float32] | None:
+def load_gain(profile: Profile, folder: Path) -> GainMap | None:
     """The profile's gain map; None where it has none. As ``read_gain``."""
     return read_gain(profile.flat_field, folder) if profile.flat_field is not None else None
 
 
-def read_gain(flat: FlatField, folder: Path) -> NDArray[np.float32]:
-    """A flat field's gain map from its folder: float32, ``[rows, columns, 3]`` or ``[rows, columns]``.
+def read_gain(flat: FlatField, folder: Path) -> GainMap:
+    """A flat field's gain map from its folder.
 
     Raises:
         ProfileError: missing, damaged, of another size than it was, or changed.
@@ -234,7 +237,9 @@ def read_gain(flat: FlatField, folder: Path) -> NDArray[np.float32]:
         raise ProfileError(f"{path}: the gain map cannot be read ({error.strerror}); {FIT_AGAIN}.") from error
     try:
         gain: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        if gain.shape[:2] == (flat.rows, flat.columns) and sha256(data) == flat.sha256:
+            return GainMap(gain, (flat.frames[0].height, flat.frames[0].width))
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise ProfileError(f"{path}: the gain map is damaged; {FIT_AGAIN}.") from error
     if gain.shape[:2] != (flat.rows, flat.columns):
         found = "×".join(str(side) for side in gain.shape[1::-1])
@@ -242,15 +247,13 @@ def read_gain(flat: FlatField, folder: Path) -> NDArray[np.float32]:
             f"{path}: the gain map is {found} and not {flat.columns}×{flat.rows}, so it was made for another "
             f"profile; {FIT_AGAIN}."
         )
-    if sha256(data) != flat.sha256 or gain.dtype != np.float32:
-        raise ProfileError(f"{path}: the gain map was changed after it was made; {FIT_AGAIN}.")
-    return gain
+    raise ProfileError(f"{path}: the gain map was changed after it was made; {FIT_AGAIN}.")
 
 
-def encode_gain(gain: NDArray[np.float32]) -> bytes:
-    """A gain map as the bytes of an ``.npy`` file."""
+def encode_gain(gain: GainMap) -> bytes:
+    """A gain map as the bytes of an ``.npy`` file: float32 [rows, columns, 3]."""
     buffer = io.BytesIO()
-    np.save(buffer, gain, allow_pickle=False)
+    np.save(buffer, gain.gain, allow_pickle=False)
     return buffer.getvalue()
 
 

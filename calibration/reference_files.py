@@ -15,6 +15,8 @@ from calibration.references import COLORCHECKER24, FloatArray, ReferenceChart, R
 NEUTRAL_CHROMA: Final = 4.0
 """C*ab below which a patch counts as grey where a file does not say which are (the classic's white has 3.1)."""
 LARGEST_FILE: Final = 1_000_000
+FEWEST_PATCHES: Final = 6
+"""Fewer could not be told from anything else by their colours."""
 MOST_PATCHES: Final = 1024
 
 
@@ -54,7 +56,7 @@ class TargetFile(BaseModel):
     rows: int = Field(ge=1, le=64)
     columns: int = Field(ge=1, le=64)
     illuminant: str = Field(default="D50", pattern="^D50$")
-    patches: tuple[TargetPatch, ...] = Field(min_length=4, max_length=MOST_PATCHES)
+    patches: tuple[TargetPatch, ...] = Field(min_length=FEWEST_PATCHES, max_length=MOST_PATCHES)
     neutral: tuple[str, ...] | None = None
 
 
@@ -73,7 +75,7 @@ def _from_json(path: Path, text: str) -> ReferenceChart:
             raise ReferenceUnreadable(f"{path}: neutral: there is no patch {unknown[0]!r}; name patches of the list")
         neutral = [names.index(name) for name in target.neutral]
     lab = np.array([patch.lab for patch in target.patches], dtype=np.float64)
-    return _chart(path, target.name, names, lab, (target.rows, target.columns), neutral)
+    return _chart(path, target.name, (names, lab), (target.rows, target.columns), neutral)
 
 
 def _from_cgats(path: Path, text: str) -> ReferenceChart:
@@ -95,44 +97,42 @@ def _from_cgats(path: Path, text: str) -> ReferenceChart:
     order, shape = _grid(path, names, header)
     lab = values if kind.startswith("LAB") else xyz_to_lab(values / 100.0)
     title = header.get("DESCRIPTOR") or header.get("ORIGINATOR") or path.stem
-    return _chart(path, title, tuple(names[i] for i in order), lab[order], shape, None)
+    return _chart(path, title, (tuple(names[i] for i in order), lab[order]), shape)
 
 
 def _cgats_table(path: Path, text: str) -> tuple[dict[str, str], list[str], list[list[str]]]:
     """Split a CGATS.17 text into its keywords, its column names and its rows of words."""
-    header: dict[str, str] = {}
-    fields: list[str] = []
-    rows: list[list[str]] = []
-    part = "header"
-    for line in text.splitlines():
-        words = [word.strip('"') for word in re.findall(r'"[^"]*"|[^\s,;]+', line.split("#")[0])]
-        if not words:
-            continue
-        keyword = words[0].upper()
-        if keyword in ("BEGIN_DATA_FORMAT", "BEGIN_DATA"):
-            part = keyword
-        elif keyword in ("END_DATA_FORMAT", "END_DATA"):
-            part = "header"
-        elif part == "BEGIN_DATA_FORMAT":
-            fields.extend(words)
-        elif part == "BEGIN_DATA":
-            if len(words) != len(fields):
-                raise ReferenceUnreadable(
-                    f"{path}: the row {line.strip()[:60]!r} has {len(words)} values for {len(fields)} columns; mend the file"
-                )
-            rows.append(words)
-        elif len(words) > 1:
-            header[keyword] = " ".join(words[1:])
-    if not fields or not 4 <= len(rows) <= MOST_PATCHES:
+    lines = [re.findall(r'"[^"]*"|[^\s,;]+', line.split("#")[0]) for line in text.splitlines()]
+    words = [[word.strip('"') for word in line] for line in lines if line]
+    fields = [field for line in _section(words, "DATA_FORMAT") for field in line]
+    rows = _section(words, "DATA")
+    if not fields or not FEWEST_PATCHES <= len(rows) <= MOST_PATCHES:
         raise ReferenceUnreadable(
-            f"{path}: no reference file: give JSON, or CGATS text with BEGIN_DATA_FORMAT and BEGIN_DATA and 4 to {MOST_PATCHES} rows"
+            f"{path}: no reference file: give JSON, or CGATS text with BEGIN_DATA_FORMAT and BEGIN_DATA and "
+            f"{FEWEST_PATCHES} to {MOST_PATCHES} rows"
         )
+    for row in rows:
+        if len(row) != len(fields):
+            raise ReferenceUnreadable(
+                f"{path}: the row {' '.join(row)[:60]!r} has {len(row)} values for {len(fields)} columns; mend the file"
+            )
+    header = {line[0].upper(): " ".join(line[1:]) for line in words if len(line) > 1 and line not in rows}
     stated = header.get("NUMBER_OF_SETS", str(len(rows)))
     if stated != str(len(rows)):
         raise ReferenceUnreadable(
-            f"{path}: NUMBER_OF_SETS says {stated} patches and {len(rows)} are there; the file is cut off, fetch it again"
+            f"{path}: NUMBER_OF_SETS is {stated} and {len(rows)} rows are there; the file is cut off, fetch it again"
         )
     return header, fields, rows
+
+
+def _section(lines: list[list[str]], name: str) -> list[list[str]]:
+    """The lines between BEGIN_name and END_name; empty where either is missing."""
+    keywords = [line[0].upper() for line in lines]
+    try:
+        begin = keywords.index(f"BEGIN_{name}")
+        return lines[begin + 1 : keywords.index(f"END_{name}", begin)]
+    except ValueError:
+        return []
 
 
 def _grid(path: Path, names: list[str], header: dict[str, str]) -> tuple[list[int], tuple[int, int]]:
@@ -152,34 +152,34 @@ def _grid(path: Path, names: list[str], header: dict[str, str]) -> tuple[list[in
     if count == COLORCHECKER24.rows * COLORCHECKER24.columns:
         return list(range(count)), (COLORCHECKER24.rows, COLORCHECKER24.columns)
     raise ReferenceUnreadable(
-        f"{path}: it does not say how its {count} patches lie; add LGOROWLENGTH (patches in a row), or write it as JSON with rows and columns"
+        f"{path}: it does not say how its {count} patches lie; add LGOROWLENGTH (patches in a row), or write it as "
+        "JSON with rows and columns"
     )
 
 
 def _chart(
-    path: Path, name: str, names: tuple[str, ...], lab: FloatArray, shape: tuple[int, int], neutral: list[int] | None
+    path: Path,
+    name: str,
+    patches: tuple[tuple[str, ...], FloatArray],
+    shape: tuple[int, int],
+    neutral: list[int] | None = None,
 ) -> ReferenceChart:
-    """Check the values as a whole and build the chart."""
+    """Check the names and Lab values as a whole and build the chart."""
+    names, lab = patches
+    sane = np.isfinite(lab) & (np.abs(lab - [50.0, 0.0, 0.0]) <= [50.5, 160.0, 160.0])
     if shape[0] * shape[1] != len(names):
-        raise ReferenceUnreadable(
-            f"{path}: {shape[0]} rows x {shape[1]} columns are not its {len(names)} patches; mend rows or columns"
-        )
-    if min(shape) < 2:
-        raise ReferenceUnreadable(
-            f"{path}: one row of patches cannot be told from its mirror image; a chart needs 2 rows and 2 columns"
-        )
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise ReferenceUnreadable(f"{path}: two patches are called {twice!r}; give each its own name")
-    sane = (
-        np.isfinite(lab).all(axis=1) & (lab[:, 0] >= 0) & (lab[:, 0] <= 100.5) & (np.abs(lab[:, 1:]) <= 160).all(axis=1)
-    )
-    if not sane.all():
-        wrong = names[int(np.argmin(sane))]
-        raise ReferenceUnreadable(
-            f"{path}: the patch {wrong!r} has no possible Lab value (L 0..100, a and b within 160); mend the file"
-        )
-    if neutral is None:
-        neutral = [int(i) for i in np.flatnonzero(np.hypot(lab[:, 1], lab[:, 2]) < NEUTRAL_CHROMA)]
-    neutral.sort(key=lambda i: -float(lab[i, 0]))
-    return ReferenceChart(name, names, lab, shape[0], shape[1], tuple(neutral))
+        problem = f"{shape[0]} rows x {shape[1]} columns are not its {len(names)} patches; mend rows or columns"
+    elif min(shape) < 2:
+        problem = "one row of patches looks the same mirrored; a chart needs 2 rows and 2 columns"
+    elif len(set(names)) != len(names):
+        twice = next(each for each in names if names.count(each) > 1)
+        problem = f"two patches are called {twice!r}; give each its own name"
+    elif not sane.all():
+        wrong = names[int(np.argmin(sane.all(axis=1)))]
+        problem = f"the patch {wrong!r} has no possible Lab value (L 0..100, a and b within 160); mend the file"
+    else:
+        if neutral is None:
+            neutral = [int(i) for i in np.flatnonzero(np.hypot(lab[:, 1], lab[:, 2]) < NEUTRAL_CHROMA)]
+        lightest_first = sorted(set(neutral), key=lambda i: -float(lab[i, 0]))
+        return ReferenceChart(name, names, lab, shape[0], shape[1], tuple(lightest_first))
+    raise ReferenceUnreadable(f"{path}: {problem}")

@@ -10,12 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration import report_parts as parts
 from calibration.files import sha256
-from calibration.profile import ChartUsed, Evidence, Profile, load_gain
+from calibration.flatfield import GainMap
+from calibration.profile import Evidence, Profile, load_gain
 from calibration.record import Active, Event, Record, What
 from calibration.shelf import Shelf
 from calibration.verification import Verification
@@ -43,7 +41,7 @@ class Content:
     """Of this profile."""
     pictures: tuple[tuple[Evidence, bytes | None], ...]
     """Of the fit and then of the last verification; None for one that is lost or was changed."""
-    gain: NDArray[np.float32] | None
+    gain: GainMap | None
     written_at: datetime
 
 
@@ -115,7 +113,8 @@ def _header(content: Content) -> str:
         word, below = WORDS[outcome], "in use" if content.use else "not in use"
     return (
         "<header><div><h1>Colour calibration report</h1>"
-        f'<p class="of">Dermoscope <b>{escape(profile.dermoscope_id)}</b> · profile <b>{profile.profile_id}</b></p></div>'
+        f'<p class="of">Dermoscope <b>{escape(profile.dermoscope_id)}</b> · profile '
+        f"<b>{profile.profile_id}</b></p></div>"
         f'<div class="stamp {outcome}"><b>{word}</b><span>{below}</span></div></header>'
     )
 
@@ -151,7 +150,11 @@ def _remarks(content: Content) -> str:
         boxes.append(parts.box(content.profile.outcome, words[content.profile.outcome], content.profile.reasons))
     last = content.verifications[-1] if content.verifications else None
     if last is not None and last.reasons:
-        words = {"pass": "The verification passed", "warn": "The verification warns", "block": "The verification failed"}
+        words = {
+            "pass": "The verification passed",
+            "warn": "The verification warns",
+            "block": "The verification failed",
+        }
         boxes.append(parts.box(last.verdict, words[last.verdict], last.reasons))
     if use is not None and use.blocked_by is not None:
         boxes.append(parts.box("block", "This profile no longer holds", ["Calibrate this dermoscope again."]))
@@ -162,8 +165,8 @@ def _figures(content: Content) -> str:
     profile = content.profile
     rows = [
         ("without the profile", profile.before, False),
-        ("with the profile", profile.in_sample, True),
-        ("with the profile, each patch left out of its own fit", profile.leave_one_out, False),
+        ("with the profile", profile.in_sample, False),
+        ("with the profile, each patch left out of its own fit", profile.leave_one_out, True),
     ]
     if content.verifications:
         last = content.verifications[-1]
@@ -186,7 +189,10 @@ def _pictures(content: Content) -> str:
     left = len(content.pictures) - len(shown)
     more = f'<p class="note">and {left} more on the device</p>' if left else ""
     many = " many" if len(shown) > 4 else ""
-    return f'<section><h2>The shots, and the patches as they were found</h2><div class="pictures{many}">{"".join(figures)}</div>{more}</section>'
+    return (
+        "<section><h2>The shots, and the patches as they were found</h2><div "
+        f'class="pictures{many}">{"".join(figures)}</div>{more}</section>'
+    )
 
 
 def _swatches(content: Content) -> str:
@@ -221,9 +227,10 @@ def _gain(content: Content) -> str:
             "Lines": "each 0.1 of gain",
         }
     )
-    picture = parts.image(parts.gain_picture(content.gain), "png", "gain map")
+    picture = parts.image(parts.gain_picture(content.gain.gain), "png", "gain map")
     return (
-        f'<section class="apart"><h2>Evenness of the light: the gain map</h2><div class="gain"><figure>{picture}</figure>'
+        '<section class="apart"><h2>Evenness of the light: the gain map</h2><div '
+        f'class="gain"><figure>{picture}</figure>'
         f"{facts}</div></section>"
     )
 
@@ -235,15 +242,19 @@ def _verifications(content: Content) -> str:
     heads = "".join(f"<th>{head}</th>" for head in ("verified", "by", "light", "mean", "largest", "rise", "verdict"))
     lines = [
         f"<tr><td>{_when(made.made_at)}</td><td>{escape(made.operator)}</td><td>{escape(made.illuminant)}</td>"
-        f"<td>{made.after.mean:.2f}</td><td>{made.after.max:.2f}</td><td>{'' if made.rise is None else f'{made.rise:+.2f}'}</td>"
+        f"<td>{made.after.mean:.2f}</td><td>{made.after.max:.2f}</td><td>{_rise(made)}</td>"
         f'<td class="{made.verdict}">{WORDS[made.verdict]}</td></tr>'
         for made in content.verifications
     ]
     return (
-        f'<section class="apart"><h2>Verifications</h2><table><tr>{heads}</tr>{"".join(lines)}</table>'
+        f'<section class="apart"><h2>Verifications</h2><table class="text"><tr>{heads}</tr>{"".join(lines)}</table>'
         f'<p class="note">Rise: mean above commissioning; warned from +{limits["warn_rise"]:g}, blocked from '
-        f'+{limits["block_rise"]:g} (engineering choices).</p></section>'
+        f"+{limits['block_rise']:g} (engineering choices).</p></section>"
     )
+
+
+def _rise(made: Verification) -> str:
+    return "" if made.rise is None else f"{made.rise:+.2f}"
 
 
 def _history(content: Content) -> str:
@@ -253,7 +264,10 @@ def _history(content: Content) -> str:
         f"<td>{escape(remark(event))}</td></tr>"
         for event in content.events
     ]
-    return f'<section class="apart"><h2>History of this profile</h2><table><tr>{heads}</tr>{"".join(lines)}</table></section>'
+    return (
+        '<section class="apart"><h2>History of this '
+        f"profile</h2><table><tr>{heads}</tr>{''.join(lines)}</table></section>"
+    )
 
 
 def _signatures(content: Content) -> str:
@@ -262,7 +276,8 @@ def _signatures(content: Content) -> str:
     cells = [f"<p>{technician}</p>".replace("<p>", "<section>").replace("</p>", "</section>")]
     cells += [f"<section><div></div><span>{what}</span></section>" for what in blank]
     return (
-        '<section class="apart"><h2>Signatures</h2><p>The dermoscope was calibrated as stated above. Its profile may be used '
+        '<section class="apart"><h2>Signatures</h2><p>The dermoscope was calibrated as stated above. Its '
+        "profile may be used "
         f"until {content.profile.expires_at:%d %B %Y}, while verifications hold.</p>"
         f'<div class="sign">{"".join(cells)}</div></section>'
     )
@@ -271,7 +286,8 @@ def _signatures(content: Content) -> str:
 def _footer(content: Content) -> str:
     profile = content.profile
     return (
-        f"<footer>Profile {profile.profile_id}, SHA-256 {profile.sha256} · report written {_when(content.written_at)} · "
+        f"<footer>Profile {profile.profile_id}, SHA-256 {profile.sha256} · report written "
+        f"{_when(content.written_at)} · "
         "DermaScan Edge is an adjunct for trained clinicians, never a diagnosis by itself.</footer>"
     )
 
@@ -286,8 +302,3 @@ def remark(event: Event) -> str:
 
 def _when(moment: datetime) -> str:
     return f"{moment:%d %B %Y, %H:%M} UTC"
-
-
-def chart_words(chart: ChartUsed) -> str:
-    """The chart in a line."""
-    return f"{chart.reference}, serial {chart.target_serial}" if chart.target_serial else chart.reference

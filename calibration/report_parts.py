@@ -37,7 +37,7 @@ def box(outcome: str, title: str, sentences: Sequence[str]) -> str:
 
 def figures_table(rows: Sequence[tuple[str, Figures, bool]], limits: Mapping[str, float]) -> str:
     """Figures below each other; those of a row marked True are held against the limits."""
-    heads = ("CIEDE2000", "mean", "95th percentile", "largest", "mean chroma of the greys")
+    heads = ("CIEDE2000", "mean", "95th percentile", "largest", "colour in the greys")
     lines = [f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"]
     for name, figures, judged in rows:
         cells = [f"<td>{escape(name)}</td>"]
@@ -66,7 +66,8 @@ def _three(before: str, after: str, reference: str) -> str:
     return (
         '<svg viewBox="0 0 90 56" aria-hidden="true">'
         f'<rect width="90" height="56" fill="{reference}"/>'
-        f'<rect y="14" width="45" height="28" fill="{before}"/><rect x="45" y="14" width="45" height="28" fill="{after}"/></svg>'
+        f'<rect y="14" width="45" height="28" fill="{before}"/><rect x="45" y="14" width="45" height="28" '
+        f'fill="{after}"/></svg>'
     )
 
 
@@ -95,10 +96,11 @@ def bars(patches: Sequence[PatchResult], limits: Mapping[str, float]) -> str:
         y = row * _BAR_ROW
         parts.append(
             f'<text x="{_BAR_LEFT - 8}" y="{y + 11}" text-anchor="end" fill="#51606e">{escape(patch.name)}</text>'
-            f'<rect x="{_BAR_LEFT}" y="{y + 2}" width="{max(patch.before * scale, 0.5):.1f}" height="5" fill="#c2ccd5"/>'
+            f'<rect x="{_BAR_LEFT}" y="{y + 2}" width="{max(patch.before * scale, 0.5):.1f}" height="5" '
+            'fill="#c2ccd5"/>'
             f'<rect x="{_BAR_LEFT}" y="{y + 7}" width="{max(patch.after * scale, 0.5):.1f}" height="5" fill="#1f5f8b"/>'
-            f'<text x="{_BAR_LEFT + max(patch.before, patch.after) * scale + 5:.1f}" y="{y + 11}" fill="#16202a">'
-            f'{patch.before:.1f} → {patch.after:.1f}</text>'
+            f'<text x="{_BAR_LEFT + max(patch.before, patch.after) * scale + 5:.1f}" y="{y + 11}" fill="#16202a" class="over">'
+            f"{patch.before:.1f} → {patch.after:.1f}</text>"
         )
     end = _BAR_ROW * len(patches) + 2
     for key, colour in (("mean", "#136a36"), ("max", "#b01c1c")):

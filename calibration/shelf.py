@@ -15,9 +15,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from calibration.apply import Corrector
 from calibration.files import SEAL, ShelfError, read_json, seal_of
 from calibration.flatfield import GainMap
@@ -79,7 +76,7 @@ class Shelf:
     def corrector(self, profile: Profile) -> Corrector:
         """A profile of the shelf, ready to correct with. Raises ProfileError."""
         gain = load_gain(profile, self.profile_folder(profile.dermoscope_id, profile.profile_id))
-        return make_corrector(profile, gain)
+        return Corrector(profile.colour_model, gain)
 
     def changed(self, dermoscope_id: str) -> bool:
         """Whether ``active`` would now give something else than it last gave: a few calls of stat."""
@@ -127,7 +124,7 @@ class Shelf:
         """Where the last flat field lies."""
         return self.place(dermoscope_id) / "flatfield"
 
-    def flat_field(self, dermoscope_id: str) -> tuple[FlatField, NDArray[np.float32]] | None:
+    def flat_field(self, dermoscope_id: str) -> tuple[FlatField, GainMap] | None:
         """The last flat field that was made, and its gain map; None where there is none.
 
         Raises:
@@ -162,11 +159,6 @@ class Shelf:
         """Of the profile's own files too: an edit of the profile in use must not go unseen until the next start."""
         folder = self.profile_folder(dermoscope_id, profile_id)
         return tuple(_stamp_of(folder / name) for name in (PROFILE_NAME, "gain.npy"))
-
-
-def make_corrector(profile: Profile, gain: NDArray[np.float32] | None) -> Corrector:
-    """The profile's correction."""
-    raise NotImplementedError
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int] | None:

@@ -66,7 +66,8 @@ def judge_standing(profile: Profile, use: Active, now: datetime, *, trusted: boo
     seen = max(filter(None, (profile.created_at, use.activated_at, use.last_verified_at)))
     if not trusted or now < seen - CLOCK_SLACK:
         sentences.append(
-            f"The device's clock cannot be right ({now:%d %B %Y}), so the age of the colour profile {profile_id} is not "
+            f"The device's clock cannot be right ({now:%d %B %Y}), so the age of the colour profile "
+            f"{profile_id} is not "
             "known: connect the device to the network or set its clock."
         )
         # The clock may only understate: what was late when it last was right is late now.

@@ -77,7 +77,9 @@ def load_verification(path: Path) -> Verification:
     """
     content = read_json(path, "the verification", VERIFY_AGAIN)
     if content.get(SEAL) != seal_of(content, leave_out=("verification_id",)):
-        raise ShelfError(f"{path}: was changed after it was made (its hash does not fit), and does not count; {VERIFY_AGAIN}.")
+        raise ShelfError(
+            f"{path}: was changed after it was made (its hash does not fit), and does not count; {VERIFY_AGAIN}."
+        )
     try:
         return Verification.model_validate(content)
     except ValidationError as error:

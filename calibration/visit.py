@@ -11,11 +11,12 @@ import numpy as np
 
 from calibration import figures as figures_of
 from calibration.colour import Floats, srgb_to_lab
+from calibration.examination import Examination, examine
 from calibration.files import sha256
-from calibration.fit import Examination, examine, fit
-from calibration.flatfield import FlatFieldRefused, gain_map
+from calibration.fit import fit
+from calibration.flatfield import FlatFieldRefused, GainMap, gain_map
 from calibration.gates import Limits, Outcome, judge, judge_second_shot
-from calibration.look import Gain, Look, Order
+from calibration.look import Look, Order
 from calibration.pictures import Picture, kept_jpeg
 from calibration.profile import (
     MAX_AGE_DAYS,
@@ -29,12 +30,15 @@ from calibration.profile import (
     same_aspect,
     seal_profile,
 )
-from calibration.verification import Verification, seal_verification
+from calibration.verification import Verdict, Verification, seal_verification
 
 FLAT_FIELD_AGE: Final = timedelta(hours=24)
 """How old a flat field may be for a fit: of the same visit."""
 MANY_SHOTS: Final = 4
 """From here on the pictures kept for the report are smaller."""
+
+
+VERDICTS: Final[Mapping[Outcome, Verdict]] = {Outcome.PASS: "pass", Outcome.MARGINAL: "warn", Outcome.FAIL: "block"}
 
 
 class VisitError(Exception):
@@ -55,7 +59,7 @@ class Who:
 Files = dict[str, bytes]
 
 
-def make_flat_field(pictures: Sequence[Picture], made_at: datetime) -> tuple[FlatField, Gain]:
+def make_flat_field(pictures: Sequence[Picture], made_at: datetime) -> tuple[FlatField, GainMap]:
     """A gain map from white frames.
 
     Raises:
@@ -66,15 +70,15 @@ def make_flat_field(pictures: Sequence[Picture], made_at: datetime) -> tuple[Fla
         told = " and ".join(f"{width}×{height}" for width, height in sorted(sizes))
         raise VisitError(f"The white frames differ in size ({told}): take all of them with one setting of the camera.")
     try:
-        gain = gain_map([picture.rgb for picture in pictures]).gain
+        gain = gain_map([picture.rgb for picture in pictures])
     except FlatFieldRefused as error:
         raise VisitError(str(error)) from error
     flat = FlatField(
         sha256=sha256(encode_gain(gain)),
-        rows=gain.shape[0],
-        columns=gain.shape[1],
-        lowest=round(float(gain.min()), 4),
-        highest=round(float(gain.max()), 4),
+        rows=gain.gain.shape[0],
+        columns=gain.gain.shape[1],
+        lowest=round(float(gain.gain.min()), 4),
+        highest=round(float(gain.gain.max()), 4),
         frames=tuple(picture.shot() for picture in pictures),
         made_at=made_at,
     )
@@ -90,7 +94,8 @@ def check_flat_field(flat: FlatField, pictures: Sequence[Picture], now: datetime
     without = "or fit without it (--no-flatfield)"
     if now - flat.made_at > FLAT_FIELD_AGE:
         raise VisitError(
-            f"The flat field is of {flat.made_at:%d %B %Y}, another visit's: take white frames again (dermascan calibrate "
+            f"The flat field is of {flat.made_at:%d %B %Y}, another visit's: take white frames again (dermascan "
+            "calibrate "
             f"flatfield), {without}."
         )
     frame = flat.frames[0]
@@ -104,7 +109,7 @@ def check_flat_field(flat: FlatField, pictures: Sequence[Picture], now: datetime
 
 def make_profile(
     look: Look,
-    flat: tuple[FlatField, Gain] | None,
+    flat: tuple[FlatField, GainMap] | None,
     who: Who,
     created_at: datetime,
     *,
@@ -175,9 +180,10 @@ def make_verification(
     Raises:
         VisitError: the shot is one the profile was fitted to, or of another chart.
     """
-    examined = examine(profile.colour_model, look.patches.linear, look.reference)
+    # A single shot's light may fall off across the chart; the fit took that out, and so does this.
+    one_shot = len(look.pictures) == 1
+    examined = examine(profile.colour_model, look.patches.linear, look.reference, even_light=one_shot)
     judgement = judge_second_shot(examined.figures, look.patches, commissioning, limits)
-    verdict = {Outcome.PASS: "pass", Outcome.MARGINAL: "warn", Outcome.FAIL: "block"}[judgement.outcome]
     before = srgb_to_lab(look.raw)
     evidence, files = _evidence(look, f"the verification of {made_at:%d %B %Y}")
     verification = Verification(
@@ -193,7 +199,7 @@ def make_verification(
         commissioning=commissioning,
         patches=_patches(look, before, examined),
         limits=asdict(limits),
-        verdict=verdict,
+        verdict=VERDICTS[judgement.outcome],
         reasons=(*judgement.reasons, *_other_light(profile, who)),
         evidence=evidence,
     )
@@ -210,18 +216,21 @@ def check_second_shot(pictures: Sequence[Picture], profile: Profile, order: Orde
     for picture in pictures:
         if picture.sha256 in fitted:
             raise VisitError(
-                f"{picture.path.name} is the very shot that {profile.profile_id} was fitted to, and proves nothing: lift "
+                f"{picture.path.name} is the very shot that {profile.profile_id} was fitted to, and proves "
+                "nothing: lift "
                 "the dermoscope, put it down again, and take a second shot of the chart."
             )
         if not profile.fits(*picture.size):
             width, height = profile.size
             raise VisitError(
-                f"{picture.path.name} is {picture.size[0]}×{picture.size[1]}, of another shape than the {width}×{height} "
+                f"{picture.path.name} is {picture.size[0]}×{picture.size[1]}, of another shape than the "
+                f"{width}×{height} "
                 "of the fit: set the camera as it was then and shoot again."
             )
     if order.reference.name != profile.chart.reference:
         raise VisitError(
-            f"The profile was fitted to the chart {profile.chart.reference!r}: verify with the same (give its file with "
+            f"The profile was fitted to the chart {profile.chart.reference!r}: verify with the same (give its "
+            "file with "
             "--target, as for the fit)."
         )
 

@@ -60,7 +60,11 @@ def preprocess(rgb: NDArray[np.uint8], contract: InputContract) -> Images:
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
         raise ValueError(f"a picture is uint8 [H, W, 3] with H and W at least 1, not {rgb.dtype} {list(rgb.shape)}")
-    small = crop_and_resize(rgb, contract.size)
+    return normalise(crop_and_resize(rgb, contract.size), contract)
+
+
+def normalise(small: NDArray[np.uint8], contract: InputContract) -> Images:
+    """The network's input, ``[1, 3, S, S]`` float32, from the picture at its size, ``[S, S, 3]`` uint8 RGB."""
     scale = np.array([1.0 / (255.0 * std) for std in contract.std], dtype=np.float32)
     shift = np.array([-mean / std for mean, std in zip(contract.mean, contract.std, strict=True)], dtype=np.float32)
     images: Images = np.empty((1, 3, contract.size, contract.size), dtype=np.float32)

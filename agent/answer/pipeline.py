@@ -17,10 +17,11 @@ from datetime import datetime, timezone
 from typing import Final
 
 from agent.answer import texts
+from agent.answer.colours import Colours, ColourSource, uncalibrated
 from agent.answer.diagnosis import diagnose
 from agent.answer.heatmap import Attention, heatmap_png
 from agent.answer.quality import measure
-from agent.answer.scan import Answer, Calibration, CalibrationState, PassedOver, Quality
+from agent.answer.scan import Answer, PassedOver, Quality
 from agent.answer.shrink import RGB, halve_to
 from agent.intake.capture import Capture
 from agent.intake.decode import decode
@@ -29,7 +30,7 @@ from agent.intake.sidecar import Sidecar
 from engines.backend import Images
 from engines.bundle import Bundle
 from engines.ladder import Ladder, LadderResult
-from engines.preprocess import preprocess
+from engines.preprocess import crop_and_resize, normalise
 
 LEAST_TIME_S: Final = 0.05
 """What the ladder is still given when preparing used the deadline up: late, but an answer."""
@@ -55,6 +56,7 @@ class Setting:
     clock_trusted: Callable[[], bool]
     monotonic: Callable[[], float] = time.perf_counter
     """Seconds, for every interval (F16)."""
+    colours: ColourSource = uncalibrated
     decoding: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Held while a picture exists at its full size, which is what an analysis needs memory for."""
 
@@ -71,6 +73,7 @@ class Prepared:
     preview: RGB
     """The picture, halved until its long side is at most 1280 pixels."""
     quality: Quality
+    colours: Colours
     notes: tuple[str, ...]
     captured_at: datetime
     about: dict[str, str]
@@ -128,15 +131,21 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
     timed("decode")
     quality = measure(picture.rgb, picture.camera_size)
     timed("quality")
-    images = preprocess(picture.rgb, setting.bundle.manifest.input)
+    contract = setting.bundle.manifest.input
+    small = crop_and_resize(picture.rgb, contract.size)
     timed("preprocess")
-    small = preview(picture.rgb)
+    shape = (picture.rgb.shape[0], picture.rgb.shape[1])
+    colours = setting.colours(capture.dermoscope_id, shape)
+    images = normalise(colours.correct(small, shape), contract)
+    timed("colours")
+    preview_rgb = preview(picture.rgb)
     timed("preview")
     return Prepared(
         capture=capture,
         started=started,
         images=images,
-        preview=small,
+        preview=preview_rgb,
+        colours=colours,
         quality=quality,
         notes=picture.notes if capture.stable else (*picture.notes, texts.NEVER_ENDED),
         captured_at=picture.captured_at or datetime.fromtimestamp(capture.stamp.mtime_ns / 1e9, tz=timezone.utc),
@@ -166,7 +175,7 @@ def conclude(
     took = max(0.0, ended - prepared.started)
     warnings = (
         *prepared.quality.warnings,
-        texts.NOT_CALIBRATED,
+        *prepared.colours.warnings,
         *prepared.notes,
         *((said.warning,) if said.warning else ()),
         *contradiction,
@@ -190,8 +199,7 @@ def conclude(
         backend=result.backend,
         passed_over=tuple(PassedOver(backend=backend, reason=reason) for backend, reason in result.passed_over),
         operating=operating,
-        # There are no colour profiles in this version, and the answer says so.
-        calibration=Calibration(profile_id=None, state=CalibrationState.NONE),
+        calibration=prepared.colours.calibration,
         quality=prepared.quality,
         warnings=warnings,
         timings_ms={

@@ -72,6 +72,8 @@ class Calibration(_Part):
 
     profile_id: str | None = None
     state: CalibrationState = CalibrationState.NONE
+    age_days: Annotated[float, Field(ge=0.0)] | None = None
+    """Of the profile; None without one, and where the clock cannot be believed."""
 
 
 class PassedOver(_Part):

@@ -37,6 +37,14 @@ def late(took_s: float, allowed_s: float) -> str:
     return f"This answer took {took_s:.1f} s, longer than the {allowed_s:.1f} s allowed."
 
 
+def other_shape(shape: tuple[int, int], made_for: tuple[int, int]) -> str:
+    """A picture that the dermoscope's flat field does not fit; both are height and width in pixels."""
+    return (
+        f"This picture is {shape[1]} x {shape[0]} pixels, but the colour profile was made for the shape of "
+        f"{made_for[1]} x {made_for[0]}: set the camera back to that format, or ask for a calibration with this one."
+    )
+
+
 CLASS_NAMES: Final = {
     "melanoma": "melanoma",
     "basal_cell_carcinoma": "basal cell carcinoma",

@@ -24,6 +24,7 @@ class Reason(str, Enum):
     GONE = "gone"
     CRASHED_ANALYSIS = "crashed_analysis"
     ENGINE_FAILED = "engine_failed"
+    NOT_CALIBRATED = "not_calibrated"
 
 
 class Rejection(Exception):
@@ -60,6 +61,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.ENGINE_FAILED: (
         "This picture could not be analysed in {times} tries, although the device is working. Take the picture again; "
         "judge the lesion without the device meanwhile."
+    ),
+    Reason.NOT_CALIBRATED: (
+        "Only pictures of calibrated dermoscopes are answered here. {why} Take the picture again after the calibration."
     ),
     Reason.UNREADABLE: "The file may not be read. Ask the technician to allow reading of the camera's folder.",
 }

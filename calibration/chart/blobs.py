@@ -21,6 +21,8 @@ SMALLEST_SIDE: Final = 5.0
 LARGEST_AREA: Final = 0.12
 """Of the picture: a patch of a chart that fits in the picture, or of a tile with at least 2 x 2 patches, is smaller."""
 MOST_BLOBS: Final = 600
+CUT_OFF: Final = 0.56
+"""Distance from an area's middle to the edge of the field, in its sides, up to which the edge has cut it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,13 @@ class Blobs:
     sides: FloatArray
 
 
-def find_blobs(rgb: Picture) -> Blobs:
-    """Areas without edges that are convex, filled and about as wide as high, each once."""
+def find_blobs(rgb: Picture, field: Picture | None = None) -> Blobs:
+    """Areas without edges that are convex, filled and about as wide as high, each once.
+
+    Args:
+        rgb: uint8 [H,W,3]; about 900 pixels on the longer side is enough and quick.
+        field: uint8 [H,W], 0 outside a dermoscope's field of view; what its edge cuts off is left out.
+    """
     smooth = cv2.GaussianBlur(rgb, (0, 0), 1.0)
     edges = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
     found = [blob for level in EDGE_LEVELS for blob in _blobs_at((edges <= level).astype(np.uint8))]
@@ -47,6 +54,10 @@ def find_blobs(rgb: Picture) -> Blobs:
             kept.append((x, y, side, fill))
             centres = np.vstack([centres, (x, y)])
     table = np.array(kept).reshape(-1, 4)
+    if field is not None and len(table):
+        depth = cv2.distanceTransform(field, cv2.DIST_L2, 3)
+        x, y = np.rint(table[:, :2].T).astype(np.int64)
+        table = table[depth[y, x] > CUT_OFF * table[:, 2]]
     return Blobs(table[:, :2], table[:, 2])
 
 
@@ -75,3 +86,13 @@ def _blobs_at(flat: NDArray[np.uint8]) -> list[tuple[float, float, float, float]
             continue
         found.append((x + centre_x, y + centre_y, float(np.sqrt(long * short)), filled / (long * short)))
     return found
+
+
+def field_of_view(rgb: Picture) -> NDArray[np.uint8]:
+    """The convex area that a dermoscope lights, 1 inside: uint8 [H,W]."""
+    light = cv2.medianBlur(rgb, 5).max(axis=2)
+    lit = np.argwhere(light > 24)[:, ::-1].astype(np.int32)
+    mask: NDArray[np.uint8] = np.zeros(light.shape, np.uint8)
+    if len(lit) >= 3:
+        cv2.fillConvexPoly(mask, cv2.convexHull(lit), 1)
+    return mask

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibration.chart.blobs import Picture, find_blobs
+from calibration.chart.blobs import Picture, field_of_view, find_blobs
 from calibration.chart.corners import as_corners, lattices_from_corners, ordered_corners
 from calibration.chart.failures import SMALLEST_PICTURE, ChartNotFound, explain
 from calibration.chart.judge import TILE_PATCHES, Verdict, judge
@@ -19,6 +19,7 @@ from calibration.chart.mcc import mcc_boxes
 from calibration.chart.measure import Patches, measure, sample
 from calibration.chart.outline import chart_corners, patch_boxes, same_chart, turned
 from calibration.chart.sharpness import edge_width
+from calibration.colour import lab_to_linear
 from calibration.references import COLORCHECKER24, ReferenceChart
 
 FloatArray = NDArray[np.float64]
@@ -31,6 +32,8 @@ SMALLEST_PATCH: Final = 6.0
 """Side in pixels of the area that a patch's colour is taken from, at full resolution."""
 WIDEST_EDGE: Final = 0.19
 """Width of a patch's edge, in pitches, beyond which neighbours and frame bleed into its colour."""
+DARKEST: Final = 0.06
+"""Least light recorded, as a share of what white at the top of the scale would give: four stops under."""
 UNEVEN, UNEVEN_SHARE = 0.2, 0.1
 """Variation within a patch, and the share of patches with it, that says the boxes do not lie on patches."""
 NOISELESS: Final = 0.05
@@ -48,6 +51,8 @@ class Detection:
     """float32 [4,2], pixels: outer corners of the patch area, clockwise from the chart's top left patch."""
     how: How
     """``grid`` (our own search), ``mcc`` (OpenCV's) or ``corners`` (given)."""
+    places: NDArray[np.int64]
+    """int64 [N]: which patch of the reference each is, from 0."""
     difference: FloatArray
     """float64 [N]: CIEDE2000 that each patch keeps after a robust fit; for acceptance only, no measure of quality."""
     turned: float
@@ -92,28 +97,28 @@ class Search:
             raise ChartNotFound(
                 f"The picture of {width} x {height} pixels is too small for a chart: use the camera's full size."
             )
-        self.rgb, self.reference, self.tile = rgb, reference, tile
+        self.rgb, self.reference, self.tile = np.ascontiguousarray(rgb), reference, tile
         self.scale = min(WORKING_SIDE / max(height, width), 2.0)
         method = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
         size = (round(width * self.scale), round(height * self.scale))
-        self.small = np.asarray(cv2.resize(rgb, size, interpolation=method), dtype=np.uint8)
+        self.small = np.asarray(cv2.resize(self.rgb, size, interpolation=method), dtype=np.uint8)
+        self.field = field_of_view(self.small) if tile else None
+        self.blobs = find_blobs(self.small, self.field)
 
     def run(self, corners: ArrayLike | None, timeout_s: float, anchors: Anchors | None = None) -> Detection:
         """Look by every means until one gives a chart; see :func:`detect_chart`."""
         height, width = self.rgb.shape[:2]
         if corners is not None:
             points = self._to_small(ordered_corners(corners, width, height))
-            lattices = lattices_from_corners(
-                points, self.reference.rows, self.reference.columns, find_blobs(self.small)
-            )
-            return self._decide(self._verdicts(lattices[:2], anchors), "corners")
-        verdicts = self._verdicts(find_lattices(self.small), anchors)
+            lattices = lattices_from_corners(points, self.reference.rows, self.reference.columns, self.blobs)
+            return self._decide(self._verdicts(lattices, anchors), "corners")
+        verdicts = self._verdicts(find_lattices(self.blobs), anchors)
         if self.tile or any(verdict.sentence or verdict.placement for verdict in verdicts):
             return self._decide(verdicts, "grid")
         if (self.reference.rows, self.reference.columns) == (COLORCHECKER24.rows, COLORCHECKER24.columns):
-            blobs = find_blobs(self.small)
+            rows, columns = COLORCHECKER24.rows, COLORCHECKER24.columns
             for box in mcc_boxes(self.small, timeout_s=timeout_s):
-                lattices = lattices_from_corners(as_corners(box), COLORCHECKER24.rows, COLORCHECKER24.columns, blobs)
+                lattices = lattices_from_corners(as_corners(box), rows, columns, self.blobs)
                 verdicts += self._verdicts(lattices, anchors)
         return self._decide(verdicts, "mcc")
 
@@ -121,7 +126,7 @@ class Search:
         fewest = FEWEST_WITH_ANCHORS if anchors is not None else TILE_PATCHES
         verdicts = []
         for lattice in lattices:
-            sampler = make_sampler(self.small, lattice, tile=self.tile)
+            sampler = make_sampler(self.small, lattice, self.field)
             placements = best_placements(lattice, self.reference, sampler, anchors=anchors)
             verdicts += judge(lattice, placements, self.reference, tile=self.tile, fewest=fewest)
         return verdicts
@@ -156,6 +161,8 @@ class Search:
         if edge_width(self.small, lattice, placement.cells, (reference.rows, reference.columns)) > WIDEST_EDGE:
             raise ChartNotFound("The chart is blurred, its patches run into each other: focus on it and hold still.")
         patches = measure(self.rgb, boxes, chosen, reference)
+        if _exposure(patches, reference.lab_d50[chosen]) < DARKEST:
+            raise ChartNotFound("The chart is under-exposed: raise the exposure or the light and take it again.")
         if float((patches.variation > UNEVEN).mean()) > UNEVEN_SHARE:
             raise ChartNotFound("The patches are not even where they were found: light the chart evenly and retake.")
         if float(np.median(sample(self.rgb, boxes).std(axis=(1, 2)))) < NOISELESS:
@@ -166,6 +173,7 @@ class Search:
             kind=reference.name if whole else f"{len(chosen)} patches of {reference.name}",
             corners=self._to_full(outline).astype(np.float32),
             how=how,
+            places=chosen,
             difference=placement.difference[chosen],
             turned=turned(outline),
         )
@@ -175,3 +183,8 @@ class Search:
 
     def _to_small(self, points: FloatArray) -> FloatArray:
         return np.asarray((points + 0.5) * self.scale - 0.5, dtype=np.float64)
+
+
+def _exposure(patches: Patches, lab: FloatArray) -> float:
+    """Light recorded over light reflected, the median patch; 1 puts a perfect white at the top of the scale."""
+    return float(np.median(patches.linear.max(axis=1) / np.maximum(lab_to_linear(lab).max(axis=1), 1e-3)))

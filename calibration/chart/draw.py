@@ -18,6 +18,8 @@ GOOD: Final = (0, 220, 0)
 WARNED: Final = (255, 150, 0)
 VARIES: Final = 0.05
 LONGEST_SIDE: Final = 1600
+SMALLEST_SIDE: Final = 900
+"""A small picture is enlarged to this, so that the numbers can be read."""
 
 
 def draw_detection(rgb: Picture, detection: Detection, *, longest: int = LONGEST_SIDE) -> Picture:
@@ -26,14 +28,15 @@ def draw_detection(rgb: Picture, detection: Detection, *, longest: int = LONGEST
     Args:
         rgb: uint8 [H,W,3], RGB, the picture it was found in; not changed.
         detection: what was found.
-        longest: pixels of the longer side of the result; a larger picture is reduced.
+        longest: pixels of the longer side of the result; a larger picture is reduced, a small one enlarged.
 
     Returns:
-        uint8 [h,w,3], RGB: numbered boxes, green, or orange where a patch is clipped, crushed or uneven (over 5 %).
+        uint8 [h,w,3], RGB: boxes numbered as on the chart, green, or orange where a patch is clipped, crushed or uneven (over 5 %).
     """
     height, width = rgb.shape[:2]
-    scale = min(1.0, longest / max(height, width))
-    canvas: Picture = np.array(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scale = min(longest, max(SMALLEST_SIDE, height, width)) / max(height, width)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    canvas: Picture = np.array(cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=method), dtype=np.uint8)
     patches = detection.patches
     line = max(1, round(max(canvas.shape[:2]) / 500))
     _polygon(canvas, detection.corners * scale, OUTLINE, line)
@@ -44,7 +47,7 @@ def draw_detection(rgb: Picture, detection: Detection, *, longest: int = LONGEST
         _polygon(canvas, box, colour, line)
         side = float(np.hypot(*(box[1] - box[0])))
         if side >= 14:
-            _number(canvas, box.mean(axis=0), index + 1, side / 60, colour)
+            _number(canvas, box.mean(axis=0), int(detection.places[index]) + 1, side / 60, colour)
     return canvas
 
 

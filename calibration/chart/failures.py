@@ -18,6 +18,19 @@ GREY: Final = 10
 """Difference of a pixel's channels, 8-bit, that hardly any pixel of a picture without colours reaches."""
 SOFT: Final = 22
 """Steepest two per cent of the edges of a picture of 900 pixels, 8-bit levels within three pixels."""
+BURNT_OUT: Final = 0.3
+"""Share of a picture at the top of all three channels."""
+
+_DARK: Final = "No chart found, the picture is too dark: switch the dermoscope's light on or raise the exposure."
+_BRIGHT: Final = "No chart found, the picture is over-exposed: lower the exposure until white is no longer burnt out."
+_GREY: Final = "No chart found, the picture has no colours: set the camera to colour and take it again."
+_SKIN: Final = "No chart found, this looks like a capture of skin: put the colour chart under the dermoscope instead."
+_BLURRED: Final = "No chart found, the picture shows no sharp edge: put the chart into view and focus on it."
+_NO_TILE: Final = "No part of the chart found: show at least 2 x 3 whole patches, evenly lit and in focus."
+_NOTHING: Final = (
+    "No chart found: lay the whole chart flat into the picture, evenly lit and in focus, or give its corners with "
+    "--corners."
+)
 
 
 class ChartNotFound(ValueError):
@@ -43,22 +56,15 @@ def explain(small: Picture, *, tile: bool) -> str:
     smooth = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), dtype=np.uint8)
     colour = smooth.max(axis=2).astype(np.int16) - smooth.min(axis=2)
     edges = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).max(axis=2)
-    if np.percentile(brightest, 98) < DARK:
-        return "No chart found, the picture is too dark: switch the dermoscope's light on or raise the exposure."
-    if float((small >= 253).all(axis=2).mean()) > 0.3:
-        return "No chart found, the picture is over-exposed: lower the exposure until white is no longer burnt out."
-    if np.percentile(colour, 99.9) < GREY:
-        return "No chart found, the picture has no colours: set the camera to colour and take it again."
-    if _skin_like(smooth):
-        return "No chart found, this looks like a capture of skin: put the colour chart under the dermoscope instead."
-    if np.percentile(edges, 98) < SOFT:
-        return "No chart found, the picture shows no sharp edge: put the chart into view and focus on it."
-    if tile:
-        return "No part of the chart found: show at least 2 x 3 whole patches, evenly lit and in focus."
-    return (
-        "No chart found: lay the whole chart flat into the picture, evenly lit and in focus, or give its corners with "
-        "--corners."
+    causes = (
+        (np.percentile(brightest, 98) < DARK, _DARK),
+        (float((small >= 253).all(axis=2).mean()) > BURNT_OUT, _BRIGHT),
+        (np.percentile(colour, 99.9) < GREY, _GREY),
+        (_skin_like(smooth), _SKIN),
+        (np.percentile(edges, 98) < SOFT, _BLURRED),
+        (tile, _NO_TILE),
     )
+    return next((sentence for holds, sentence in causes if holds), _NOTHING)
 
 
 def _skin_like(rgb: Picture) -> bool:

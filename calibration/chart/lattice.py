@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.chart.blobs import MOST_BLOBS, Blobs, FloatArray, Picture, find_blobs
+from calibration.chart.blobs import MOST_BLOBS, Blobs, FloatArray
 
 IntArray = NDArray[np.int64]
 
@@ -50,14 +50,13 @@ def project(homography: FloatArray, points: FloatArray) -> FloatArray:
         return np.asarray(lifted[..., :2] / lifted[..., 2:], dtype=np.float64)
 
 
-def find_lattices(rgb: Picture, *, most: int = 4) -> list[Lattice]:
-    """All grids of at least 2 x 2 patches in a picture, the largest first.
+def find_lattices(blobs: Blobs, *, most: int = 4) -> list[Lattice]:
+    """All grids of at least 2 x 2 patches, the largest first.
 
     Args:
-        rgb: uint8 [H,W,3]; about 900 pixels on the longer side is enough and quick.
-        most: how many to look for.
+        blobs: patch-like areas of a picture.
+        most: how many grids to look for.
     """
-    blobs = find_blobs(rgb)
     free = np.ones(len(blobs.sides), dtype=bool)
     found: list[Lattice] = []
     while len(found) < most and int(free.sum()) >= FEWEST_NODES:

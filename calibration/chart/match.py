@@ -48,7 +48,7 @@ class Sampler:
     """float64 [H,W,3]."""
     encoded: FloatArray
     """float64 [H,W,3], 0..1."""
-    field: NDArray[np.uint8] | None
+    field: Picture | None
     """uint8 [H,W]: 0 outside the dermoscope's field of view; None where the whole picture is in view."""
 
     def at(self, points: FloatArray) -> tuple[FloatArray, Flags]:
@@ -61,8 +61,8 @@ class Sampler:
         return colours, np.asarray(inside & (self.encoded[y, x] >= CLIPPED).any(axis=-1))
 
 
-def make_sampler(rgb: Picture, lattice: Lattice, *, tile: bool) -> Sampler:
-    """Average a small picture (uint8 [H,W,3]) over squares of half a patch."""
+def make_sampler(rgb: Picture, lattice: Lattice, field: Picture | None) -> Sampler:
+    """Average a small picture (uint8 [H,W,3]) over squares of half a patch; ``field`` as in :class:`Sampler`."""
     middle = lattice.nodes.mean(axis=0)
     step = np.diff(lattice.project(middle + np.array([[-0.5, 0.0], [0.5, 0.0]])), axis=0)[0]
     width = max(3, int(0.5 * lattice.side * float(np.hypot(*step))) | 1)
@@ -70,18 +70,8 @@ def make_sampler(rgb: Picture, lattice: Lattice, *, tile: bool) -> Sampler:
     return Sampler(
         linear=np.asarray(cv2.boxFilter(srgb_to_linear(encoded), -1, (width, width)), dtype=np.float64),
         encoded=np.asarray(cv2.boxFilter(encoded, -1, (width, width)), dtype=np.float64),
-        field=field_of_view(rgb) if tile else None,
+        field=field,
     )
-
-
-def field_of_view(rgb: Picture) -> NDArray[np.uint8]:
-    """The convex area that a dermoscope lights, 1 inside: uint8 [H,W]."""
-    light = cv2.medianBlur(rgb, 5).max(axis=2)
-    lit = np.argwhere(light > 24)[:, ::-1].astype(np.int32)
-    mask: NDArray[np.uint8] = np.zeros(light.shape, np.uint8)
-    if len(lit) >= 3:
-        cv2.fillConvexPoly(mask, cv2.convexHull(lit), 1)
-    return mask
 
 
 @dataclass(frozen=True)

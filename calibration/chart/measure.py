@@ -18,8 +18,10 @@ Flags = NDArray[np.bool_]
 
 MOST_SAMPLES: Final = 64
 """Pixels taken along each side of a patch; more than 64 x 64 would not change the mean by a thousandth."""
-CELLS: Final = 4
-"""Unevenness is judged between 4 x 4 parts of a patch, so that the noise of single pixels does not count as such."""
+CELLS, COARSE_CELLS = 4, 2
+SMALLEST_CELL: Final = 8
+"""Unevenness is judged between 4 x 4 parts of a patch, so that the noise of single pixels does not count as such; of a
+patch under 32 pixels between 2 x 2, since parts smaller than a JPEG block (8 pixels) show the block's own errors."""
 BRIGHT_LEVEL, BRIGHT_SHARE = 254, 0.02
 DARK_LEVEL, DARK_SHARE = 2, 0.5
 VARIATION_FLOOR: Final = 0.02
@@ -63,8 +65,9 @@ def measure(rgb: Picture, boxes: FloatArray, chosen: NDArray[np.int64], referenc
     linear = _LINEAR[pixels]
     luminance = linear @ _LUMINANCE
     count, side = luminance.shape[:2]
-    part = side // CELLS
-    cells = luminance[:, : part * CELLS, : part * CELLS].reshape(count, CELLS, part, CELLS, part).mean(axis=(2, 4))
+    across = CELLS if side >= CELLS * SMALLEST_CELL else COARSE_CELLS
+    part = side // across
+    cells = luminance[:, : part * across, : part * across].reshape(count, across, part, across, part).mean(axis=(2, 4))
     mean = luminance.mean(axis=(1, 2))
     clipped = (pixels >= BRIGHT_LEVEL).any(axis=-1).mean(axis=(1, 2)) > BRIGHT_SHARE
     dark = pixels <= DARK_LEVEL

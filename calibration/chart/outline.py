@@ -29,7 +29,7 @@ def chart_corners(lattice: Lattice, placement: Placement, reference: ReferenceCh
 def turned(corners: FloatArray) -> float:
     """Degrees clockwise, -180 to 180, from the picture's horizontal to the chart's rows."""
     across = corners[1] - corners[0]
-    return float(np.degrees(np.arctan2(across[1], across[0])))
+    return round(float(np.degrees(np.arctan2(across[1], across[0]))), 1) + 0.0
 
 
 def same_chart(one: FloatArray, other: FloatArray) -> bool:

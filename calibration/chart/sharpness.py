@@ -19,7 +19,7 @@ CONTRAST: Final = 20.0
 def edge_width(small: Picture, lattice: Lattice, cells: FloatArray, shape: tuple[int, int]) -> float:
     """Median distance, in pitches, over which patches pass into the frame between them (10 to 90 % of the step).
 
-    Sharp pictures give under 0.1. Where the frame cannot be told from the patches any more the edges have met: 1.
+    Sharp pictures give under 0.1. Zero where no step can be measured (a chart without a frame between its patches).
 
     Args:
         small: uint8 [H,W,3].
@@ -35,14 +35,14 @@ def edge_width(small: Picture, lattice: Lattice, cells: FloatArray, shape: tuple
     height, width = small.shape[:2]
     inside = ((points >= 0) & (points <= [width - 1, height - 1])).all(axis=(1, 2))
     if not inside.any():
-        return 1.0
+        return 0.0
     spot = np.rint(points[inside]).astype(np.int64)
     profiles = small[spot[..., 1], spot[..., 0]].max(axis=-1).astype(np.float64)
     widths = [
         _fall(half) for profile in profiles for half in (profile[: STEPS // 2 + 1], profile[: STEPS // 2 - 1 : -1])
     ]
     known = [width for width in widths if width is not None]
-    return float(np.median(known)) if len(known) >= 4 else 1.0
+    return float(np.median(known)) if len(known) >= 4 else 0.0
 
 
 def _fall(profile: NDArray[np.float64]) -> float | None:

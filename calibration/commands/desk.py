@@ -67,7 +67,8 @@ class Desk:
         self.shelf.place(named)
         if self.settings.dermoscopes and named not in self.settings.dermoscopes:
             raise Refused(
-                f"There is no dermoscope {named!r} on this device; its settings know {', '.join(self.settings.dermoscopes)}. "
+                f"There is no dermoscope {named!r} on this device; its settings know "
+                f"{', '.join(self.settings.dermoscopes)}. "
                 "Look at the label on the dermoscope and name one of these (--dermoscope ID)."
             )
         return named
@@ -108,7 +109,12 @@ class Desk:
         """The options of this call that the next command needs too, as they are typed."""
         words = [
             f" {flag} {shlex.quote(str(value))}"
-            for flag, key in (("--config", "config"), ("--state-dir", "state_dir"), ("--dermoscope", "dermoscope"))
+            for flag, key in (
+                ("--config", "config"),
+                ("--state-dir", "state_dir"),
+                ("--dermoscope", "dermoscope"),
+                ("--operator", "operator"),
+            )
             if (value := getattr(self.arguments, key, None)) is not None
         ]
         return "".join(words)
@@ -128,7 +134,8 @@ class Desk:
         in_use = record.active.profile_id if record.active else None
         if which is Which.IN_USE and in_use is None:
             raise Refused(
-                f"{self.dermoscope} has no profile in use; name one with --profile, or calibrate first (dermascan calibrate)."
+                f"{self.dermoscope} has no profile in use; name one with --profile, or calibrate first "
+                "(dermascan calibrate)."
             )
         if not ids:
             raise Refused(f"{self.dermoscope} has no profile yet; fit one first (dermascan calibrate fit SHOT).")
@@ -142,7 +149,9 @@ class Desk:
         if fitting:
             raise Refused(f"{named!r} fits {', '.join(fitting)}; give more of the id.")
         for other in self.shelf.dermoscopes():
-            if other != self.dermoscope and any(found.startswith(named) for found in self.shelf.record(other).profile_ids()):
+            if other != self.dermoscope and any(
+                found.startswith(named) for found in self.shelf.record(other).profile_ids()
+            ):
                 raise Refused(
                     f"The profile {named} belongs to the dermoscope {other}, not to {self.dermoscope}; each dermoscope "
                     f"needs a profile of its own: fit one for {self.dermoscope}."

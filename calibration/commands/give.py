@@ -23,7 +23,9 @@ _WRITABLE = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 def report(desk: Desk) -> Result:
     """Write the report."""
     profile = desk.chosen_profile()
-    path: Path = getattr(desk.arguments, "out", None) or Path(f"calibration-{desk.dermoscope}-{profile.profile_id}.html")
+    path: Path = getattr(desk.arguments, "out", None) or Path(
+        f"calibration-{desk.dermoscope}-{profile.profile_id}.html"
+    )
     write_report(desk, profile, path)
 
     def show(console: Console) -> None:
@@ -56,7 +58,8 @@ def apply(desk: Desk) -> Result:
         if not profile.fits(*picture.size):
             width, height = profile.size
             raise Refused(
-                f"{shot}: is {picture.size[0]}×{picture.size[1]}, of another shape than the {width}×{height} pictures the "
+                f"{shot}: is {picture.size[0]}×{picture.size[1]}, of another shape than the {width}×{height} "
+                "pictures the "
                 "profile was made from; set the camera as it was then, or fit a profile for this setting."
             )
         target = out / shot.name
@@ -82,9 +85,13 @@ def _check_targets(shots: list[Path], out: Path) -> None:
         if (first := taken.setdefault(shot.name, shot)) != shot:
             raise Refused(f"{shot} and {first} have the same name; correct them into two folders.")
         if shot.suffix.lower() not in _WRITABLE:
-            raise Refused(f"{shot}: a copy can be written as {', '.join(sorted(_WRITABLE))}; rename or convert it first.")
+            raise Refused(
+                f"{shot}: a copy can be written as {', '.join(sorted(_WRITABLE))}; rename or convert it first."
+            )
         if (out / shot.name).exists():
-            raise Refused(f"{out / shot.name}: is there already and is not written over; name another folder (--out DIR).")
+            raise Refused(
+                f"{out / shot.name}: is there already and is not written over; name another folder (--out DIR)."
+            )
 
 
 def export_icc(desk: Desk) -> Result:
@@ -95,8 +102,10 @@ def export_icc(desk: Desk) -> Result:
     path: Path = desk.arguments.out
     if path.is_dir():
         raise Refused(f"{path}: is a folder; name the file to write, for example {path}/{desk.dermoscope}.icc.")
-    write_icc(desk.shelf.colour_model(profile), path)
-    left_out = " The evenness of the light is not in it: no ICC profile can carry a gain map." if profile.flat_field else ""
+    write_icc(profile.colour_model, path)
+    left_out = (
+        " The evenness of the light is not in it: no ICC profile can carry a gain map." if profile.flat_field else ""
+    )
 
     def show(console: Console) -> None:
         console.print(f"{path}: the colours of {profile.profile_id} as an ICC profile.{left_out}")

@@ -26,7 +26,8 @@ PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 STEPS: Final = 5
 _Given = TypeVar("_Given")
 _FILES: Final = (
-    "Give the files (names with blanks in quotes), or a number for that many of the newest pictures in the dermoscope's "
+    "Give the files (names with blanks in quotes), or a number for that many of the newest pictures in the "
+    "dermoscope's "
     "folder."
 )
 
@@ -81,7 +82,9 @@ def guided(desk: Desk) -> Result:
         code = lead(desk, talk)
     except Quit:
         talk.console.print()
-        talk.console.print("Stopped. What was measured is kept; nothing else was changed. See: dermascan calibrate history")
+        talk.console.print(
+            "Stopped. What was measured is kept; nothing else was changed. See: dermascan calibrate history"
+        )
         code = EXIT_FAIL
     return Result(code, {}, lambda _console: None)
 
@@ -93,7 +96,8 @@ def lead(desk: Desk, talk: Talk) -> int:
     talk.step(
         1,
         "Who and what",
-        "You need the colour chart, something evenly white (a white card), and a clean lens. Fix the dermoscope's exposure "
+        "You need the colour chart, something evenly white (a white card), and a clean lens. Fix the "
+        "dermoscope's exposure "
         "and white balance: they must stay the same through the visit, and afterwards.",
     )
     desk = _introduced(desk, talk)
@@ -109,7 +113,8 @@ def lead(desk: Desk, talk: Talk) -> int:
     talk.step(
         3,
         "The chart",
-        "Lay the chart flat under the dermoscope and take a picture that shows all of it, or several that show a part each. "
+        "Lay the chart flat under the dermoscope and take a picture that shows all of it, or several that show "
+        "a part each. "
         f"{_FILES}",
     )
     profile = _until_it_works(talk, lambda: _fit(desk, talk, flat=has_flat))
@@ -121,7 +126,11 @@ def lead(desk: Desk, talk: Talk) -> int:
     )
     _until_it_works(talk, lambda: _verify(desk, talk, profile))
 
-    talk.step(5, "Use and report", f"{profile.profile_id} has passed. Put into use, it corrects every capture from the next on.")
+    talk.step(
+        5,
+        "Use and report",
+        f"{profile.profile_id} has passed. Put into use, it corrects every capture from the next on.",
+    )
     return _finish(desk, talk, profile)
 
 
@@ -134,7 +143,7 @@ def _finish(desk: Desk, talk: Talk, profile: Profile) -> int:
     write_report(desk, profile, path)
     talk.console.print(f"{path}: the report; open it in a browser, print it and sign it.")
     if not activated:
-        talk.console.print(f"Put it into use later with: dermascan calibrate activate{desk.options()} --operator NAME")
+        talk.console.print(f"Put it into use later with: dermascan calibrate activate{desk.options()}")
     return EXIT_PASS if activated else EXIT_FAIL
 
 
@@ -166,7 +175,7 @@ def _until_it_works(talk: Talk, attempt: Callable[[], _Given | None]) -> _Given:
     while True:
         try:
             given = attempt()
-        except (*FAILURES, OSError) as error:
+        except FAILURES as error:
             talk.complain(error)
             continue
         if given is not None:
@@ -258,5 +267,7 @@ def _newest(desk: Desk, count: int) -> list[Path]:
     pictures = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file()]
     newest = sorted(pictures, key=lambda path: path.stat().st_mtime_ns)[-count:] if count else []
     if len(newest) < max(count, 1):
-        raise Refused(f"{folder}: holds {len(pictures)} pictures; take the picture first, or give the names of the files.")
+        raise Refused(
+            f"{folder}: holds {len(pictures)} pictures; take the picture first, or give the names of the files."
+        )
     return newest

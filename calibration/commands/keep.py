@@ -32,7 +32,9 @@ def activate(desk: Desk) -> Result:
     def show(console: Console) -> None:
         from calibration.commands.screen import next_step
 
-        console.print(f"[bold]{profile.profile_id}[/] is in use for {desk.dermoscope} until {profile.expires_at:%d %B %Y}.")
+        console.print(
+            f"[bold]{profile.profile_id}[/] is in use for {desk.dermoscope} until {profile.expires_at:%d %B %Y}."
+        )
         _show_sentences(console, standing)
         console.print("A running agent corrects with it from its next capture on.")
         next_step(console, f"dermascan calibrate report{desk.options()} --profile {profile.profile_id}")
@@ -46,7 +48,8 @@ def _override(desk: Desk) -> Override | None:
     name, reason = (str(getattr(desk.arguments, key, None) or "").strip() for key in ("name", "reason"))
     if not name or not reason:
         raise Refused(
-            "An override needs who answers for it (--name NAME) and why (--reason TEXT); both are recorded and stand in "
+            "An override needs who answers for it (--name NAME) and why (--reason TEXT); both are recorded and "
+            "stand in "
             "the report."
         )
     return Override(name=name, reason=reason)
@@ -88,7 +91,12 @@ def status(desk: Desk) -> Result:
             verified = f"{use.last_verified_at:%d %b %Y}" if use and use.last_verified_at else ""
             mean = f"mean {use.commissioning:.2f}" if use else ""
             table.add_row(
-                scope, Text(standing.state.value, _STYLES[standing.state]), standing.profile_id or "", made, verified, mean
+                scope,
+                Text(standing.state.value, _STYLES[standing.state]),
+                standing.profile_id or "",
+                made,
+                verified,
+                mean,
             )
         console.print(table)
         for scope, standing, _ in rows:

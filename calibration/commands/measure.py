@@ -20,9 +20,8 @@ from calibration.gates import Limits
 from calibration.keep import put_flat_field, put_profile, put_verification
 from calibration.look import Order, detect_each, find
 from calibration.pictures import Picture, read_picture, save_picture
-from calibration.profile import FlatField, Profile, load_gain
-from calibration.reference_files import read_reference
-from calibration.references import ReferenceChart
+from calibration.profile import Profile, load_gain
+from calibration.references import ReferenceChart, read_reference
 from calibration.verification import Verification
 from calibration.visit import (
     Who,
@@ -83,8 +82,12 @@ def flatfield(desk: Desk) -> Result:
         from calibration.commands.screen import next_step
 
         frames = "1 white frame" if len(flat.frames) == 1 else f"{len(flat.frames)} white frames"
-        console.print(f"Flat field of {scope} from {frames}: gain [bold]{flat.lowest:.2f}[/] to [bold]{flat.highest:.2f}[/].")
-        next_step(console, f"dermascan calibrate fit{desk.options()} --operator NAME SHOT   (of the chart, same setting)")
+        console.print(
+            f"Flat field of {scope} from {frames}: gain [bold]{flat.lowest:.2f}[/] to [bold]{flat.highest:.2f}[/]."
+        )
+        next_step(
+            console, f"dermascan calibrate fit{desk.options()} SHOT   (of the chart, same setting)"
+        )
 
     return Result(EXIT_PASS, {"state": "made", "dermoscope": scope, "flat_field": flat.model_dump(mode="json")}, show)
 
@@ -100,7 +103,9 @@ def fit(desk: Desk) -> Result:
         if profile.outcome == "fail":
             next_step(console, "mend what is said above, shoot the chart again, and fit again")
         else:
-            next_step(console, f"take a second shot, then: dermascan calibrate verify{desk.options()} --operator NAME SHOT")
+            next_step(
+                console, f"take a second shot, then: dermascan calibrate verify{desk.options()} SHOT"
+            )
 
     data = {"state": profile.outcome, "profile": profile.model_dump(mode="json")}
     return Result(EXIT_FAIL if profile.outcome == "fail" else EXIT_PASS, data, show)
@@ -128,7 +133,8 @@ def verify(desk: Desk) -> Result:
     profile = desk.chosen_profile(Which.DUE)
     if profile.outcome == "fail" and getattr(desk.arguments, "profile", None) is None:
         raise Refused(
-            f"The newest profile, {profile.profile_id}, failed its own fit: fit again, or name another one (--profile ID)."
+            f"The newest profile, {profile.profile_id}, failed its own fit: fit again, or name another one "
+            "(--profile ID)."
         )
     verification = verify_profile(desk, profile)
     now = desk.clock.now()
@@ -146,7 +152,7 @@ def verify(desk: Desk) -> Result:
         elif not verification.passed:
             next_step(console, "mend what is said above and shoot again; if it stays, fit a new profile")
         elif not verification.reshot:
-            next_step(console, f"dermascan calibrate activate{desk.options()} --operator NAME")
+            next_step(console, f"dermascan calibrate activate{desk.options()}")
 
     code = EXIT_FAIL if not verification.passed else EXIT_STALE if stale else EXIT_PASS
     data = {"state": verification.verdict, "stale": stale, "verification": verification.model_dump(mode="json")}
@@ -163,9 +169,7 @@ def verify_profile(desk: Desk, profile: Profile) -> Verification:
         check_second_shot(pictures, profile, order)
         gain = load_gain(profile, desk.shelf.profile_folder(profile.dermoscope_id, profile.profile_id))
         look = find(pictures, order, gain, say)
-        verification, files = make_verification(
-            look, profile, who, now, commissioning=commissioning, limits=limits
-        )
+        verification, files = make_verification(look, profile, who, now, commissioning=commissioning, limits=limits)
         put_verification(desk.shelf, verification, files)
     return verification
 
@@ -217,7 +221,7 @@ def progress(desk: Desk) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     with Console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(text)
+        yield status.update
 
 
 def _detection_data(picture: Picture, detection: Detection) -> dict[str, Any]:
@@ -258,8 +262,3 @@ def _raw_grid(detection: Detection, reference: ReferenceChart) -> Any:
     }
     caption = "each patch: the chart's own colour, below it what the camera gives"
     return colour_grid(cells, (reference.rows, reference.columns), caption)
-
-
-def flat_field_words(flat: FlatField | None) -> str:
-    """The flat field in a few words."""
-    return "none" if flat is None else f"{len(flat.frames)} frames, gain {flat.lowest:.2f} to {flat.highest:.2f}"

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from calibration.commands.exits import EPILOG
 
 CHART_KINDS: Final = ("auto", "classic", "passport", "mini", "nano", "tile")
-_Group = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
+_Group: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - has no public name
 
 
 def add_group(subparsers: _Group) -> None:
@@ -19,8 +19,10 @@ def add_group(subparsers: _Group) -> None:
     group = subparsers.add_parser(
         "calibrate",
         help="measure and correct a dermoscope's colours with a chart",
-        description="A technician's visit: white frames, a colour chart, a profile, a second shot, an activated profile, "
-        "a report to sign. Without a verb it leads through all of it. The agent may run meanwhile; it uses an activated "
+        description="A technician's visit: white frames, a colour chart, a profile, a second shot, an activated "
+        "profile, "
+        "a report to sign. Without a verb it leads through all of it. The agent may run meanwhile; it uses an "
+        "activated "
         "profile from its next capture on.",
         epilog=EPILOG,
         parents=[_common()],

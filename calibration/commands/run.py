@@ -15,9 +15,11 @@ from calibration.commands.desk import Desk, Refused
 from calibration.commands.exits import EXIT_FAIL, EXIT_NO_CHART, EXIT_SETTINGS, EXIT_STALE, EXIT_UNUSABLE
 from calibration.commands.settings import SettingsError
 from calibration.files import ShelfError
+from calibration.flatfield import GainMapMismatch
 from calibration.keep import ProfileStale
 from calibration.pictures import PictureError
 from calibration.references import ReferenceUnreadable
+from calibration.visit import VisitError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +47,11 @@ _CODES: Final[tuple[tuple[type[Exception], int], ...]] = (
     (PictureError, EXIT_FAIL),
     (ReferenceUnreadable, EXIT_FAIL),
     (ClockError, EXIT_FAIL),
+    (GainMapMismatch, EXIT_FAIL),
+    (VisitError, EXIT_FAIL),
     (Refused, EXIT_FAIL),
 )
-FAILURES: Final = tuple(kind for kind, _ in _CODES)
+FAILURES: Final[tuple[type[Exception], ...]] = (*(kind for kind, _ in _CODES), OSError)
 """Everything that a person can mend, each with its sentence."""
 
 
@@ -56,7 +60,7 @@ def run_verb(verb: Verb, arguments: argparse.Namespace) -> int:
     desk = Desk(arguments)
     try:
         result = verb(desk)
-    except (*FAILURES, OSError) as error:
+    except FAILURES as error:
         code, sentence = explain(error)
         if desk.json:
             print(json.dumps({"state": "refused", "exit_code": code, "sentence": sentence}, ensure_ascii=False))

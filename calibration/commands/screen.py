@@ -117,6 +117,7 @@ def show_profile(console: Console, profile: Profile) -> None:
     console.print()
     if in_terminal:
         console.print(chart_grid(profile.patches, profile.chart, profile.limits["max"]))
+        console.print()
     rows = {
         "as the camera gives it": profile.before,
         "with the profile": profile.in_sample,
@@ -129,18 +130,18 @@ def show_profile(console: Console, profile: Profile) -> None:
 def show_verification(console: Console, verification: Verification) -> None:
     """A verification that was just made."""
     head = "Re-shot verification of " if verification.reshot else "Verification of "
-    console.print(
-        Text.assemble((head, "bold"), (verification.profile_id, "bold"), "  ", verdict(verification.verdict))
-    )
+    console.print(Text.assemble((head, "bold"), (verification.profile_id, "bold"), "  ", verdict(verification.verdict)))
     if console.is_terminal:
         console.print()
         console.print(chart_grid(verification.patches, verification.chart, verification.limits["max"]))
+        console.print()
     rows = {"as the camera gives it": verification.before, "with the profile": verification.after}
     console.print(figures_table(rows, verification.limits))
     if verification.commissioning is not None and verification.rise is not None:
         warned, blocked = (verification.limits[key] for key in ("warn_rise", "block_rise"))
         console.print(
-            f"commissioning {verification.commissioning:.2f}, now {verification.after.mean:.2f}: {verification.rise:+.2f} "
+            f"commissioning {verification.commissioning:.2f}, now {verification.after.mean:.2f}: "
+            f"{verification.rise:+.2f} "
             f"(warned from +{warned:g}, blocked from +{blocked:g})"
         )
     reasons(console, verification.reasons, verification.verdict)
@@ -155,7 +156,7 @@ def reasons(console: Console, sentences: Sequence[str], outcome: str) -> None:
 
 def next_step(console: Console, text: str) -> None:
     """What to do next."""
-    console.print(Text.assemble(("next  ", "bold cyan"), text))
+    console.print(Text.assemble(("next  ", "bold cyan"), text), soft_wrap=True)  # a command is copied as one line
 
 
 def panel(title: str, body: str) -> Panel:

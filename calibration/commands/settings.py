@@ -1,4 +1,4 @@
-"""What the commands need of the agent's settings, read without the agent: where the shelf is, which dermoscopes there are."""
+"""What the commands need of the agent's settings, read without the agent: the shelf's place, the dermoscopes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ def find_settings(arguments: argparse.Namespace) -> Settings:
             "No settings found: name the agent's with --config agent.toml, or its state folder with --state-dir DIR."
         )
     settings = read_settings(config)
-    return settings if state_dir is None else Settings(
-        state_dir.expanduser().absolute(), settings.dermoscopes, settings.max_age_days, settings.limits
+    return (
+        settings
+        if state_dir is None
+        else Settings(state_dir.expanduser().absolute(), settings.dermoscopes, settings.max_age_days, settings.limits)
     )
 
 
@@ -67,7 +69,9 @@ def read_settings(path: Path) -> Settings:
     try:
         content = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); give the agent's file with --config.") from error
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}); give the agent's file with --config."
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: is not valid TOML ({error}); mend the file.") from error
     folder = path.absolute().parent
@@ -86,7 +90,9 @@ def read_settings(path: Path) -> Settings:
     limits = _table(path, calibration, "limits")
     for key, value in limits.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise SettingsError(f"{path}: calibration.limits.{key} = {value!r}: not usable; allowed is a number above 0.")
+            raise SettingsError(
+                f"{path}: calibration.limits.{key} = {value!r}: not usable; allowed is a number above 0."
+            )
     return Settings(
         (folder / Path(state_dir).expanduser()).absolute(),
         MappingProxyType(scopes),

@@ -57,11 +57,14 @@ def parse_graph(
         raise PlanError(f"{name}: the file is empty; {_EXPORT}")
     network = _empty_network(tensorrt, builder, strong=strong, heard=heard)
     parser = tensorrt.module.OnnxParser(network, logger)
-    if not parser.parse(graph):
-        raise PlanError(f"{name}: {_parser_errors(tensorrt, parser, heard)}")
-    if network.num_layers == 0:
-        raise PlanError(f"{name}: is no ONNX graph, or an empty one; {_EXPORT}")
-    _check_contract(tensorrt, network, name, size)
+    try:
+        if not parser.parse(graph):
+            raise PlanError(f"{name}: {_parser_errors(tensorrt, parser, heard)}")
+        if network.num_layers == 0:
+            raise PlanError(f"{name}: is no ONNX graph, or an empty one; {_EXPORT}")
+        _check_contract(tensorrt, network, name, size)
+    except UnicodeDecodeError as error:  # a damaged name, which pybind11 cannot make a text of
+        raise PlanError(f"{name}: holds names that are no text: it is damaged; {_EXPORT}") from error
     return Parsed(network, parser, graph, network.num_layers, tuple(clean(text) for text in heard.warnings))
 
 
@@ -150,7 +153,8 @@ def check_precisions(tensorrt: TensorRT, network: Any, name: str) -> None:
         PlanError: naming what is in another precision.
     """
     kinds, types = tensorrt.module.LayerType, tensorrt.module.DataType
-    found = Counter((layer.type, layer.get_output(0).dtype) for layer in layers_of(network))
+    outputs = ((layer.type, layer.get_output(0)) for layer in layers_of(network))
+    found = Counter((kind, output.dtype) for kind, output in outputs if output is not None)
     if not found[kinds.MATRIX_MULTIPLY, types.HALF]:
         raise PlanError(f"{name}: no matrix product is in FP16; {_EXPORT}")
     for kind, words in ((kinds.NORMALIZATION, "LayerNormalization"), (kinds.SOFTMAX, "softmax")):

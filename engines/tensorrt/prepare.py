@@ -77,7 +77,6 @@ def prepare(order: Order, tell: Tell) -> dict[str, Any]:
         BundleError: the bundle cannot be used.
         Unproved: the plan gives wrong answers.
     """
-    tell("looking for a GPU", None)
     cuda_gpu.probe()
 
     from engines.tensorrt.backend import about, note_of, open_gpu, options_for

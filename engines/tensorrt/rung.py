@@ -103,9 +103,9 @@ class TensorRtRung:
 
     @property
     def last_failure(self) -> str | None:
-        """What keeps it from answering, in a sentence; once an engine runs, that engine's last failure."""
+        """What keeps it from answering, in a sentence; None once an engine runs that never failed."""
         worker = self._worker
-        return worker.last_failure if worker else self._why
+        return (worker and worker.last_failure) or self._why
 
     @property
     def faults(self) -> int:
@@ -174,14 +174,10 @@ class TensorRtRung:
         order = self._order
         try:
             while not self._stop.is_set():
-                outcome = self._prepare(order)
-                if isinstance(outcome, Prepared):
-                    self._work(outcome)
-                    order = replace(self._order, doubted=True)
-                    self._late.failed()
-                elif outcome is not None:
-                    self._failed(outcome)
-                    order = replace(order, anew=outcome.anew)
+                try:
+                    order = self._one_try(order)
+                except Exception as error:  # noqa: BLE001 - supervision itself must not end
+                    self._failed(Failed(f"supervision failed: {error!r}", soon=False))
                 self._pause()
         finally:
             with self._changed:
@@ -189,17 +185,33 @@ class TensorRtRung:
                 self._why = "stopped"
                 self._changed.notify_all()
 
+    def _one_try(self, order: Order) -> Order:
+        """Get a plan ready, and run it until it is to be doubted; returns what to order next."""
+        outcome = self._prepare(order)
+        if outcome is None:
+            return order
+        if isinstance(outcome, Failed):
+            self._failed(outcome)
+            return replace(order, anew=outcome.anew)
+        self._work(outcome)
+        self._late.failed()
+        return replace(self._order, doubted=True)
+
     def _tell(self, why: str, *, given_up: bool = False) -> None:
         with self._changed:
             self._why, self._given_up = why, given_up
             self._changed.notify_all()
+
+    def _tell_ready(self) -> None:
+        with self._changed:
+            self._why = None
 
     def _progress(self, doing: str, share: float | None) -> None:
         self._tell(doing if share is None else f"{doing} ({share:.0%})")
 
     def _prepare(self, order: Order) -> Prepared | Failed | None:
         """Have a child look for a GPU, and find or compile and prove a plan; None where it was stopped."""
-        self._tell("looking for a GPU and a compiled plan")
+        self._tell(self._why or "")  # those who ask meanwhile may wait for it again
         with self._changed:
             if self._stop.is_set():
                 return None
@@ -218,7 +230,7 @@ class TensorRtRung:
         delay = backoff.failed()
         self._tell(outcome.why, given_up=True)
         if outcome.why != self._said or backoff.failures & (backoff.failures - 1) == 0:  # no disk is filled (F28)
-            log.warning("tensorrt: %s; try %d, next in %.0f s", outcome.why, backoff.failures, delay)
+            log.warning("tensorrt: %s; try %d, next in %.1f s", outcome.why, backoff.failures, delay)
         self._said = outcome.why
 
     def _pause(self) -> None:
@@ -229,6 +241,7 @@ class TensorRtRung:
 
     def _work(self, prepared: Prepared) -> None:
         """Run a worker on the plan until it is stopped, or the plan is to be doubted."""
+        self._said = None
         for note in prepared.notes:
             log.warning("tensorrt: %s", note)
         spec = BackendSpec("tensorrt", self._rung.factory, self._order.bundle, prepared.options)
@@ -254,7 +267,7 @@ class TensorRtRung:
             if worker.wait_ready(min(self._rung.look_s, _STEP_S)):
                 self._soon.worked()
                 self._late.worked()
-                self._said = None
+                self._tell_ready()
                 good = worker.faults
                 self._stop.wait(self._rung.look_s)
             elif worker.faults - good >= self._rung.doubt_after:

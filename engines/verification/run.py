@@ -68,6 +68,8 @@ class Order:
     threads: int = 0
     timed: BackendSpec | None = None
     """What the latency is measured on, where that is not the engine itself (an emulation's time is nobody's)."""
+    reference: BackendSpec | None = None
+    """Stands in for the FP32 reference."""
     run_timeout_s: float = RUN_TIMEOUT_S
     """For one batch."""
 
@@ -101,7 +103,7 @@ def verify(order: Order, progress: Progress = lambda *_: None) -> Verification:
     started = time.monotonic()
     bundle = order.bundle
     try:
-        with _worker(reference_spec(bundle, order.threads), order) as ask:
+        with _worker(order.reference or reference_spec(bundle, order.threads), order) as ask:
             reference = _reference_answers(ask, order, progress)
     except EngineError as error:
         raise ReferenceFailed(

@@ -249,7 +249,7 @@ def _texture(
     return canvas, pitch, margin
 
 
-def _expose(
+def _expose(  # noqa: PLR0917
     reference: ReferenceChart,
     texture: NDArray[np.float32],
     mapping: NDArray[np.float64] | NDArray[np.float32],

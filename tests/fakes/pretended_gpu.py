@@ -1,21 +1,72 @@
-"""Puts the fakes where the backend imports its libraries from, with a probe that finds the pretended card."""
+"""Puts the fakes where the backend imports its libraries from, with a probe that finds the pretended card.
+
+Child processes are told by two environment variables: ``PRETENDED_NO_GPU`` names a file that hides the card while it
+exists; ``PRETENDED_PLAN`` names a file with the arguments of ``fake_tensorrt.make_plan``, as JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from engines.bundle import Bundle
 from engines.tensorrt import gpu
+from engines.tensorrt.order import CompileOrder, plan_key
+from engines.tensorrt.plans import Plan, PlanError, compile_lock, find_plan, write_plan
+from engines.tensorrt.versions import TensorRT
 from tests.fakes import fake_cuda_bindings, fake_pycuda, fake_tensorrt
 from tests.fakes.fake_gpu import CARD, Card, reset
 
 GPU = gpu.Gpu("Pretended T4", (7, 5), 16 << 30, "580.65.06", cuda=(13, 0))
 
 
+def tensorrt() -> TensorRT:
+    """The fake, as the real one is described."""
+    return TensorRT(
+        module=fake_tensorrt,
+        product="tensorrt",
+        version=fake_tensorrt.__version__,
+        release=(10, 13, 3, 9),
+        strong=True,
+        weak=True,
+        explicit_batch=False,
+        old_parser=False,
+        timing_cache=False,
+        progress=False,
+        targets=False,
+    )
+
+
 def probe(**_: Any) -> gpu.Gpu:
+    """The card, unless it is hidden."""
+    CARD.log.append("probe")
+    hidden = os.environ.get("PRETENDED_NO_GPU")
+    if hidden and Path(hidden).exists():
+        raise gpu.NoGpu("the GPU cannot be used: the driver sees no GPU (pretended)")
     CARD.probed = True
     return GPU
+
+
+def compile_plan(
+    bundle: Bundle, order: CompileOrder, progress: Any = None, *, cache: Path, force: bool = False, **_: Any
+) -> Plan:
+    """As the real one, but for what is compiled."""
+    key = plan_key(bundle, order, tensorrt=tensorrt(), gpu=GPU)
+    told = json.loads(Path(os.environ["PRETENDED_PLAN"]).read_text())
+    if "error" in told:
+        raise PlanError(told["error"])
+    if told.get("die"):
+        os.kill(os.getpid(), told["die"])
+    with compile_lock(cache):
+        if not force and (found := find_plan(cache, key)) is not None:
+            return found
+        progress("building: pretending", 0.5)
+        data = fake_tensorrt.make_plan(size=224, model=str(bundle.model_path), max_batch=order.max_batch, **told)
+        return write_plan(cache, key, data, build_seconds=1.0, built_at="2025-01-01T00:00:00+00:00")
 
 
 def _package(name: str, **children: object) -> ModuleType:
@@ -39,8 +90,36 @@ def modules(*, graphs: bool = True) -> dict[str, ModuleType | None]:
     }
 
 
+def attributes() -> dict[str, Any]:
+    """What else is replaced, by its path."""
+    return {
+        "engines.tensorrt.gpu.probe": probe,
+        "engines.tensorrt.backend.find_tensorrt": tensorrt,
+        "engines.tensorrt.builder.compile_plan": compile_plan,
+    }
+
+
 def install(*, graphs: bool = True) -> Card:
-    """Pretend for the rest of this process (for child processes; tests in this one use the fixture ``card``)."""
+    """Pretend for the rest of this process (a child; tests in the first process use the fixture ``card``)."""
+    import importlib
+
     sys.modules.update(modules(graphs=graphs))  # type: ignore[arg-type]
-    gpu.probe = probe
+    for path, value in attributes().items():
+        module, _, name = path.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
     return reset()
+
+
+def open_backend(bundle: Path, **options: Any) -> Any:
+    """The real factory on the pretended card: for worker processes, as ``.../pretended_gpu.py:open_backend``."""
+    install()
+    from engines.tensorrt.backend import open_backend as real
+
+    return real(bundle, **options)
+
+
+if __name__ == "__main__":  # the real child process on the pretended card
+    from engines.tensorrt.prepare import main
+
+    install()
+    main()

@@ -5,9 +5,17 @@ It has the operators, names and contract of the exporter's graphs, random weight
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
+
+from engines.bundle import Bundle, load_bundle
+from tests.fakes.bundles import amend, copy_bundle, replace_file
+
+onnx = pytest.importorskip("onnx")  # no part of what an agent needs
+TensorProto, helper, numpy_helper = onnx.TensorProto, onnx.helper, onnx.numpy_helper
 
 SIZE, PATCH, WIDTH, HEADS, BLOCKS, CLASSES = 56, 4, 64, 2, 2, 7
 GRID = SIZE // PATCH
@@ -114,3 +122,25 @@ def small_vit(*, seed: int = 0, classes: int = CLASSES, norm: bool = True) -> on
     )
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+@functools.cache
+def graphs(seed: int = 0) -> tuple[bytes, bytes]:
+    """``model.onnx`` and ``model.fp16.onnx``."""
+    from build.fp16 import to_fp16
+
+    single = small_vit(seed=seed)
+    return single.SerializeToString(), to_fp16(single).SerializeToString()
+
+
+def small_bundle(folder: Path, demo: Path, *, fp16: bool = True, seed: int = 0) -> Bundle:
+    """A signed bundle of the small network; everything else in it is the demonstration bundle's."""
+    copy_bundle(demo, folder, lambda manifest: manifest["input"].update(size=SIZE))
+    single, half = graphs(seed)
+    replace_file(folder, "model.onnx", single)
+    if fp16:
+        replace_file(folder, "model.fp16.onnx", half)
+    else:
+        (folder / "model.fp16.onnx").unlink(missing_ok=True)
+        amend(folder, lambda manifest: manifest["files"].pop("model.fp16.onnx", None))
+    return load_bundle(folder)

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from engines.tensorrt import gpu
 from tests.fakes import pretended_gpu
 from tests.fakes.fake_gpu import Card, reset
 
@@ -16,7 +15,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     """An unused card, with cuda-bindings installed."""
     for name, module in pretended_gpu.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(gpu, "probe", pretended_gpu.probe)
+    for path, value in pretended_gpu.attributes().items():
+        monkeypatch.setattr(path, value)
     return reset()
 
 

@@ -1,8 +1,9 @@
-"""Orders for a verification of the demonstration bundle on a few pictures made up here."""
+"""Orders for a verification of a fabricated model on a few pictures made up here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,6 @@ from engines.bundle import Bundle, load_bundle
 from engines.verification.labels import find_pictures
 from engines.verification.run import Order
 from tests.fakes import faulty_backend as fake
-
-RIGHT_AT = 18
-"""Runs before the first picture: the views as one batch, then 16 alone; the warm-up follows."""
-
 
 @pytest.fixture(scope="session")
 def demo(demo_bundle: Path) -> Bundle:
@@ -39,13 +36,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_order(tmp_path: Path, demo: Bundle, pictures: Path) -> Callable[..., Order]:
-    """``make_order(faults, labels=…, images=…)``: verify a backend that goes wrong at these runs."""
+    """``make_order(faults, labels=…, images=…)``: verify a backend that goes wrong at these runs.
+
+    Run 1 is the batch of views, 2 to 17 are the views alone, 18 and 19 the warm-up, the pictures follow.
+    """
+    small = demo.manifest.model_copy(update={"input": demo.manifest.input.model_copy(update={"size": fake.SIZE})})
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "reference").mkdir()
 
     def make(
         faults: dict[str, str] | None = None, *, images: bool = True, labels: bool = False, run_timeout_s: float = 30.0
     ) -> Order:
         found = find_pictures(pictures, pictures.parent / "labels.csv" if labels else None) if images else []
-        spec = fake.spec(tmp_path, faults, bundle=demo.folder)
-        return Order(demo, spec, pictures=tuple(found), folder=str(pictures), threads=1, run_timeout_s=run_timeout_s)
+        return Order(
+            replace(demo, manifest=small),
+            fake.spec(tmp_path / "engine", faults),
+            pictures=tuple(found),
+            folder=str(pictures),
+            reference=fake.spec(tmp_path / "reference"),
+            run_timeout_s=run_timeout_s,
+        )
 
     return make
