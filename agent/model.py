@@ -243,18 +243,19 @@ class RunningModel:
 
     def _fail(self, trial: Trial, why: str) -> None:
         log.error("%s is given up: %s", trial.engine.bundle.label, why)
-        self._leave(trial)
+        self._leave(trial, failed=True)
         if trial.provisional:
             self._write(lambda state: give_up(state, trial.installed, why, _now()))
 
-    def _leave(self, trial: Trial) -> None:
+    def _leave(self, trial: Trial, *, failed: bool = False) -> None:
         """End a trial: what answered before answers again; where there was nothing, captures wait for a bundle."""
         self._trial = None
         if trial.fallback is not None:
             self._exchange(trial.fallback)
+        if trial.answers and not failed:
             self._retire(trial.engine)
         else:
-            trial.engine.ladder.stop()
+            trial.engine.ladder.stop()  # what it was asked and has not answered is asked of the other one
 
     def _exchange(self, engine: Engine) -> None:
         if self._serving is not engine:

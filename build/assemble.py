@@ -226,8 +226,15 @@ class _Maker:
 
 def _parity(found: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]) -> Parity:
     off = np.abs(found[0] - expected[0])
-    maps = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found[1], expected[1], strict=True)]
-    return Parity(float(off.max()), float(off.mean()), float(min(maps)))
+    maps = [_correlation(a, b) for a, b in zip(found[1], expected[1], strict=True)]
+    return Parity(float(off.max()), float(off.mean()), min(maps))
+
+
+def _correlation(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Pearson's correlation of two maps; of maps without any relief, 1 where both are such and else 0."""
+    a, b = found.astype(np.float64) - found.mean(), expected.astype(np.float64) - expected.mean()
+    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / scale if scale else float(a.any() == b.any())
 
 
 def _lesion(seed: int) -> NDArray[np.uint8]:

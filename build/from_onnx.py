@@ -30,6 +30,8 @@ class ForeignGraph(ValueError):
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The parameters of a ``model.onnx``, float32, with the head's calibration folded into ``heads.head``.
 
+    Equal weights are stored once, so that an untrained network's, whose norms are all ones, come back incomplete.
+
     The graph divides the logits by a temperature and adds a bias for each class; here the head's weights and biases
     are those whose plain softmax gives the same probabilities.
 
@@ -43,12 +45,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     values = {t.name.removesuffix(".half"): numpy_helper.to_array(t).astype(np.float32) for t in graph.initializer}
     found = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
     found |= _linear_weights(graph, values)
-    try:
-        temperature, bias = values["temperature"], values["bias"]
-        found["heads.head.weight"] = found["heads.head.weight"] / temperature
-        found["heads.head.bias"] = found["heads.head.bias"] / temperature + bias
-    except KeyError as error:
-        raise ForeignGraph(f"{path}: the graph has no {error}; name a model.onnx that this project exported") from error
+    if missing := {"heads.head.weight", "heads.head.bias"} - found.keys():
+        raise ForeignGraph(f"{path}: the graph has no {min(missing)}; name a model.onnx that this project exported")
+    temperature, bias = values.get("temperature", np.float32(1)), values.get("bias", np.float32(0))
+    found["heads.head.weight"] = found["heads.head.weight"] / temperature
+    found["heads.head.bias"] = found["heads.head.bias"] / temperature + bias
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in found.items()}
 
 

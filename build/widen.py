@@ -104,7 +104,10 @@ def original(model_onnx: Path) -> VisionTransformer:
     """
     weights = read_weights(model_onnx)
     model = VisionTransformer(config_of(weights))
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ForeignGraph(f"{model_onnx}: a trained network's model.onnx is due ({error})") from error
     return model.eval()
 
 
@@ -139,7 +142,8 @@ def main() -> int:
     except ForeignGraph as error:
         print(error, file=sys.stderr)
         return 78
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    size = wide.config.image_size
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     probability, attention = largest_difference(original(source), wide, images)
     temporary = arguments.out.with_name(arguments.out.name + ".tmp")
     torch.save(wide.state_dict(), temporary)

@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from calibration import report_parts as parts
-from calibration.files import sha256
-from calibration.flatfield import GainMap
-from calibration.profile import Evidence, Profile, load_gain
-from calibration.record import Active, Event, Record, What
-from calibration.shelf import Shelf
+from calibration.report_content import WORDS, Content, remark, stand
 from calibration.verification import Verification
 
-WORDS: Final = {
-    "pass": "PASS",
-    "marginal": "MARGINAL",
-    "fail": "FAIL",
-    "warn": "PASS, WARNED",
-    "block": "BLOCKED",
-}
 MOST_PICTURES: Final = 12
-
-
-@dataclass(frozen=True, eq=False)
-class Content:
-    """Everything a report tells."""
-
-    profile: Profile
-    verifications: tuple[Verification, ...]
-    """Of this profile, the latest last."""
-    use: Active | None
-    """Where this profile is in use now."""
-    events: tuple[Event, ...]
-    """Of this profile."""
-    pictures: tuple[tuple[Evidence, bytes | None], ...]
-    """Of the fit and then of the last verification; None for one that is lost or was changed."""
-    gain: GainMap | None
-    written_at: datetime
-
-
-def gather(shelf: Shelf, profile: Profile, now: datetime) -> Content:
-    """Read what a report tells from the shelf; raises ShelfError."""
-    dermoscope_id, profile_id = profile.dermoscope_id, profile.profile_id
-    record: Record = shelf.record(dermoscope_id)
-    events = tuple(event for event in record.events if event.profile_id == profile_id)
-    verifications = tuple(
-        shelf.verification(dermoscope_id, event.verification_id)
-        for event in events
-        if event.what is What.VERIFIED and event.verification_id
-    )
-    folder = shelf.profile_folder(dermoscope_id, profile_id)
-    pictures = [(evidence, _kept(folder, evidence)) for evidence in profile.evidence]
-    if verifications:
-        last = verifications[-1]
-        folder_of_last = shelf.verification_folder(dermoscope_id, last.verification_id)
-        pictures += [(evidence, _kept(folder_of_last, evidence)) for evidence in last.evidence]
-    use = record.active if record.active and record.active.profile_id == profile_id else None
-    gain = load_gain(profile, folder)
-    return Content(profile, verifications, use, events, tuple(pictures), gain, now)
-
-
-def _kept(folder: Path, evidence: Evidence) -> bytes | None:
-    path = folder / evidence.file
-    data = path.read_bytes() if path.is_file() else None
-    return data if data is not None and sha256(data) == evidence.sha256 else None
 
 
 def render(content: Content) -> str:
@@ -101,21 +43,11 @@ def render(content: Content) -> str:
 
 def _header(content: Content) -> str:
     profile = content.profile
-    last = content.verifications[-1] if content.verifications else None
-    if content.use is not None and content.use.override is not None:
-        outcome, word, below = "fail", "OVERRIDE", "in use without a passing verification"
-    elif profile.outcome == "fail":
-        outcome, word, below = "fail", "FAIL", "the fit did not reach its limits"
-    elif last is None:
-        outcome, word, below = "marginal", "NOT VERIFIED", "a second shot is still to be taken"
-    else:
-        outcome = last.verdict if last.verdict != "pass" else profile.outcome
-        word, below = WORDS[outcome], "in use" if content.use else "not in use"
+    outcome, word, below = stand(content)
     return (
         "<header><div><h1>Colour calibration report</h1>"
-        f'<p class="of">Dermoscope <b>{escape(profile.dermoscope_id)}</b> · profile '
-        f"<b>{profile.profile_id}</b></p></div>"
-        f'<div class="stamp {outcome}"><b>{word}</b><span>{below}</span></div></header>'
+        f'<p class="of">Dermoscope <b>{escape(profile.dermoscope_id)}</b> · profile <b>{profile.profile_id}</b></p>'
+        f'</div><div class="stamp {outcome}"><b>{word}</b><span>{below}</span></div></header>'
     )
 
 
@@ -247,7 +179,7 @@ def _verifications(content: Content) -> str:
         for made in content.verifications
     ]
     return (
-        f'<section class="apart"><h2>Verifications</h2><table class="text"><tr>{heads}</tr>{"".join(lines)}</table>'
+        f'<section class="apart"><h2>Verifications</h2><table class=text><tr>{heads}</tr>{"".join(lines)}</table>'
         f'<p class="note">Rise: mean above commissioning; warned from +{limits["warn_rise"]:g}, blocked from '
         f"+{limits['block_rise']:g} (engineering choices).</p></section>"
     )
@@ -266,21 +198,29 @@ def _history(content: Content) -> str:
     ]
     return (
         '<section class="apart"><h2>History of this '
-        f"profile</h2><table><tr>{heads}</tr>{''.join(lines)}</table></section>"
+        f"profile</h2><table class=text><tr>{heads}</tr>{''.join(lines)}</table></section>"
     )
 
 
 def _signatures(content: Content) -> str:
-    technician = f"<div>{escape(content.profile.operator)}</div><span>technician: name</span>"
-    blank: Sequence[str] = ("technician: date, signature", "for the clinic: name", "for the clinic: date, signature")
-    cells = [f"<p>{technician}</p>".replace("<p>", "<section>").replace("</p>", "</section>")]
-    cells += [f"<section><div></div><span>{what}</span></section>" for what in blank]
-    return (
-        '<section class="apart"><h2>Signatures</h2><p>The dermoscope was calibrated as stated above. Its '
-        "profile may be used "
-        f"until {content.profile.expires_at:%d %B %Y}, while verifications hold.</p>"
-        f'<div class="sign">{"".join(cells)}</div></section>'
+    colour, word, _ = stand(content)
+    if word == "OVERRIDE":
+        use = "Its profile was put into use by override."
+    elif word == "NOT VERIFIED":
+        use = "Its profile is not verified and must not be used yet."
+    elif colour in {"fail", "block"}:
+        use = "The profile must not be used: calibrate again."
+    else:
+        use = f"Its profile may be used until {content.profile.expires_at:%d %B %Y}, while verifications hold."
+    sentence = f"The dermoscope was measured as stated above. {use}"
+    lines = (
+        ("technician: name", content.profile.operator),
+        ("technician: date, signature", ""),
+        ("for the clinic: name", ""),
+        ("for the clinic: date, signature", ""),
     )
+    cells = "".join(f"<section><div>{escape(name)}</div><span>{what}</span></section>" for what, name in lines)
+    return f'<section class="apart"><h2>Signatures</h2><p>{sentence}</p><div class="sign">{cells}</div></section>'
 
 
 def _footer(content: Content) -> str:
@@ -290,14 +230,6 @@ def _footer(content: Content) -> str:
         f"{_when(content.written_at)} · "
         "DermaScan Edge is an adjunct for trained clinicians, never a diagnosis by itself.</footer>"
     )
-
-
-def remark(event: Event) -> str:
-    """What an event says beside its kind, in a line."""
-    figure = f"mean {event.mean:.2f}" if event.mean is not None else ""
-    override = f"override: {event.override.name}: {event.override.reason}" if event.override else ""
-    outcome = WORDS.get(event.outcome or "", event.outcome or "").lower()
-    return "; ".join(text for text in (outcome, figure, override, event.note or "") if text)
 
 
 def _when(moment: datetime) -> str:

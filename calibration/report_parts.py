@@ -92,16 +92,6 @@ def bars(patches: Sequence[PatchResult], limits: Mapping[str, float]) -> str:
     scale = (_BAR_WIDTH - _BAR_ROOM) / (longest or 1.0)
     height = _BAR_ROW * len(patches) + 18
     parts = []
-    for row, patch in enumerate(patches):
-        y = row * _BAR_ROW
-        parts.append(
-            f'<text x="{_BAR_LEFT - 8}" y="{y + 11}" text-anchor="end" fill="#51606e">{escape(patch.name)}</text>'
-            f'<rect x="{_BAR_LEFT}" y="{y + 2}" width="{max(patch.before * scale, 0.5):.1f}" height="5" '
-            'fill="#c2ccd5"/>'
-            f'<rect x="{_BAR_LEFT}" y="{y + 7}" width="{max(patch.after * scale, 0.5):.1f}" height="5" fill="#1f5f8b"/>'
-            f'<text x="{_BAR_LEFT + max(patch.before, patch.after) * scale + 5:.1f}" y="{y + 11}" fill="#16202a" class="over">'
-            f"{patch.before:.1f} → {patch.after:.1f}</text>"
-        )
     end = _BAR_ROW * len(patches) + 2
     for key, colour in (("mean", "#136a36"), ("max", "#b01c1c")):
         if key in limits:
@@ -110,6 +100,16 @@ def bars(patches: Sequence[PatchResult], limits: Mapping[str, float]) -> str:
                 f'<path d="M{x:.1f} 0V{end}" stroke="{colour}" stroke-dasharray="3 3" fill="none"/>'
                 f'<text x="{x:.1f}" y="{end + 12}" fill="{colour}" text-anchor="middle">{key} ≤ {limits[key]:g}</text>'
             )
+    for row, patch in enumerate(patches):
+        y = row * _BAR_ROW
+        parts.append(
+            f'<text x="{_BAR_LEFT - 8}" y="{y + 11}" text-anchor="end" fill="#51606e">{escape(patch.name)}</text>'
+            f'<rect x="{_BAR_LEFT}" y="{y + 2}" width="{max(patch.before * scale, 0.5):.1f}" height="5" '
+            'fill="#c2ccd5"/>'
+            f'<rect x="{_BAR_LEFT}" y="{y + 7}" width="{max(patch.after * scale, 0.5):.1f}" height="5" fill="#1f5f8b"/>'
+            f'<text x="{_BAR_LEFT + max(patch.before, patch.after) * scale + 5:.1f}" y="{y + 11}" class="over">'
+            f"{patch.before:.1f} → {patch.after:.1f}</text>"
+        )
     return (
         f'<svg viewBox="0 0 {_BAR_LEFT + _BAR_WIDTH + 30} {height}" width="100%" font-size="10" '
         f'font-family="inherit" role="img" aria-label="colour difference of each patch">{"".join(parts)}</svg>'

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 RESULT_TYPE = "org.dermascan.result.v1"
 RESULT_TOPIC = "results"
+ALERT_TYPE = "org.dermascan.alert.v1"
+TELEMETRY_TOPIC = "telemetry"
 """The topic's last part; the whole is ``dermascan/v1/{clinic_id}/{device_id}/results``."""
 
 NAMESPACE = uuid.UUID("6f6b1d0e-7c1b-5b0a-9a55-0d3c6a3c2f10")
@@ -63,13 +65,33 @@ def result_event(sender: Sender, scan_id: str, seq: int, finished_at: str, data:
         finished_at: RFC 3339 time of the terminal state.
         data: from ``answered_data`` or ``rejected_data``.
     """
+    return _event(sender, event_id_of(scan_id, RESULT_TYPE), RESULT_TYPE, scan_id, seq, finished_at, data)
+
+
+def alert_event(sender: Sender, *, event_id: str, subject: str, seq: int, at: str, data: Mapping[str, Any]) -> bytes:
+    """Something that a person should look after.
+
+    Args:
+        sender: who speaks.
+        event_id: made by the caller, once for each alert.
+        subject: what it is about, a dermoscope's id for its colours.
+        seq: the alert's place in its topic.
+        at: RFC 3339 time.
+        data: ``kind``, ``sentence`` and figures; nothing of a patient.
+    """
+    return _event(sender, event_id, ALERT_TYPE, subject, seq, at, data)
+
+
+def _event(  # noqa: PLR0917 - the attributes of an event, in their usual order
+    sender: Sender, event_id: str, event_type: str, subject: str, seq: int, time: str, data: Mapping[str, Any]
+) -> bytes:
     event = {
         "specversion": "1.0",
-        "id": event_id_of(scan_id, RESULT_TYPE),
+        "id": event_id,
         "source": sender.source,
-        "type": RESULT_TYPE,
-        "subject": scan_id,
-        "time": finished_at,
+        "type": event_type,
+        "subject": subject,
+        "time": time,
         "datacontenttype": "application/json",
         "sequence": f"{seq:016d}",
         "data": data,

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-_TABLES = ("scans", "sightings", "outbox")
+_TABLES = ("scans", "sightings", "outbox", "streams", "colour_watches")
 """In the order that foreign keys ask for."""
 _JSON = {"metadata", "result"}
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x44534544
 """``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
 
 TABLES = (
@@ -85,6 +85,34 @@ TABLES = (
 )
 
 
+EVENTS_OF_THE_DEVICE = (
+    # An event need not be of a scan (an alert), and a scan may come to have several of a kind (verdicts).
+    """
+    CREATE TABLE new_outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        scan_id TEXT REFERENCES scans (scan_id),
+        type TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        event BLOB NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'acknowledged', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        created_at TEXT NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO new_outbox SELECT * FROM outbox ORDER BY seq",
+    "DELETE FROM sqlite_sequence WHERE name = 'new_outbox'",
+    "INSERT INTO sqlite_sequence SELECT 'new_outbox', seq FROM sqlite_sequence WHERE name = 'outbox'",
+    "DROP TABLE outbox",
+    "ALTER TABLE new_outbox RENAME TO outbox",
+    "CREATE INDEX outbox_by_state ON outbox (state, seq)",
+    "CREATE UNIQUE INDEX outbox_result_of_scan ON outbox (scan_id) WHERE type = 'org.dermascan.result.v1'",
+    "CREATE TABLE streams (topic TEXT PRIMARY KEY, last INTEGER NOT NULL) STRICT",
+    "CREATE TABLE colour_watches (dermoscope_id TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
+)
+
+
 def migrations() -> Migrations:
     """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
     from sqlite_utils import Migrations  # only where there is something to migrate: it costs 10 MB and 0.1 s
@@ -97,6 +125,12 @@ def migrations() -> Migrations:
             db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute("PRAGMA user_version = 1")
+
+    @steps()
+    def m002_events_of_the_device(db: Database) -> None:
+        for statement in EVENTS_OF_THE_DEVICE:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 2")
 
     return steps
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing_extensions import Self
 
 from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
-from agent.records import queries, scans
+from agent.records import queries, scans, watches
 from agent.records.checkpoint import Checkpointer
 from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan
 from agent.records.messages import Sender
@@ -179,6 +181,21 @@ class Store:
     def files_written(self, scan_id: str) -> Future[None]:
         """Note that a finished scan's files lie durable in ``results/``."""
         return self._writer.submit(lambda db: scans.files_written(db, scan_id))
+
+    def colour_watch(self, dermoscope_id: str) -> str | None:
+        """What was last kept of a dermoscope's colour watch; None where nothing was."""
+        return self._read(partial(watches.colour_watch, dermoscope_id=dermoscope_id))
+
+    def keep_colour_watch(self, dermoscope_id: str, state: str, alert: Mapping[str, Any] | None = None) -> Future[None]:
+        """Keep a dermoscope's colour watch and, in the same transaction, put an alert about it into the outbox."""
+        at, event_id = self._time(), str(uuid.uuid4())
+
+        def keep(db: sqlite3.Connection) -> None:
+            watches.keep_colour_watch(db, dermoscope_id, state)
+            if alert is not None:
+                watches.alert(db, self._sender, event_id=event_id, subject=dermoscope_id, data=alert, at=at)
+
+        return self._writer.submit(keep)
 
     def unfinished(self) -> list[Unfinished]:
         """The scans that were claimed and not finished, oldest first."""

@@ -31,7 +31,8 @@ def draw_detection(rgb: Picture, detection: Detection, *, longest: int = LONGEST
         longest: pixels of the longer side of the result; a larger picture is reduced, a small one enlarged.
 
     Returns:
-        uint8 [h,w,3], RGB: boxes numbered as on the chart, green, or orange where a patch is clipped, crushed or uneven (over 5 %).
+        uint8 [h,w,3], RGB: boxes numbered as on the chart, green; orange where a patch is clipped, crushed or varies by
+        more than 5 %.
     """
     height, width = rgb.shape[:2]
     scale = min(longest, max(SMALLEST_SIDE, height, width)) / max(height, width)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from calibration.chart.blobs import Picture
 from calibration.chart.failures import ChartNotFound, listed
-from calibration.colour import srgb_to_linear
+from calibration.colour import linear_to_srgb, srgb_to_linear
 from calibration.references import ReferenceChart
 
 FloatArray = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Gain = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.floating]]
 
 MOST_SAMPLES: Final = 64
 """Pixels taken along each side of a patch; more than 64 x 64 would not change the mean by a thousandth."""
@@ -63,12 +65,6 @@ def measure(rgb: Picture, boxes: FloatArray, chosen: NDArray[np.int64], referenc
     """
     pixels = sample(rgb, boxes)
     linear = _LINEAR[pixels]
-    luminance = linear @ _LUMINANCE
-    count, side = luminance.shape[:2]
-    across = CELLS if side >= CELLS * SMALLEST_CELL else COARSE_CELLS
-    part = side // across
-    cells = luminance[:, : part * across, : part * across].reshape(count, across, part, across, part).mean(axis=(2, 4))
-    mean = luminance.mean(axis=(1, 2))
     clipped = (pixels >= BRIGHT_LEVEL).any(axis=-1).mean(axis=(1, 2)) > BRIGHT_SHARE
     dark = pixels <= DARK_LEVEL
     neutral = np.isin(chosen, reference.neutral)
@@ -77,25 +73,53 @@ def measure(rgb: Picture, boxes: FloatArray, chosen: NDArray[np.int64], referenc
         names=tuple(reference.patch_names[index] for index in chosen),
         rgb=pixels.mean(axis=(1, 2)) / 255.0,
         linear=linear.mean(axis=(1, 2)),
-        variation=cells.std(axis=(1, 2)) / np.maximum(mean, VARIATION_FLOOR),
+        variation=_variation(linear),
         clipped=clipped,
         crushed=crushed,
         boxes=boxes.astype(np.float32),
     )
 
 
+def evened(rgb: Picture, patches: Patches, gain: Gain) -> Patches:
+    """Patches as even light would have given them; whether they were clipped or crushed stays as the camera gave it.
+
+    Args:
+        rgb: uint8 [H,W,3], RGB: the picture they were measured in.
+        patches: as measured.
+        gain: rows and columns of pixels [...] to the flat field's factors [...,3], which act in linear light.
+    """
+    rows, columns = _places(rgb, patches.boxes.astype(np.float64))
+    linear = _LINEAR[rgb[rows, columns]] * gain(rows, columns)
+    mean = linear.mean(axis=(1, 2))
+    return replace(patches, linear=mean, rgb=linear_to_srgb(mean), variation=_variation(linear))
+
+
 def sample(rgb: Picture, boxes: FloatArray) -> Picture:
     """Pixels of each box on a square grid: uint8 [K,S,S,3]; values as they are in the file, none interpolated."""
+    return np.asarray(rgb[_places(rgb, boxes)], dtype=np.uint8)
+
+
+def _places(rgb: Picture, boxes: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels sampled in each box, [K,S,S] each, by bilinear steps between its corners."""
     sides = np.hypot(*np.moveaxis(boxes - np.roll(boxes, 1, axis=1), -1, 0))
     size = int(np.clip(np.median(sides) // CELLS * CELLS, CELLS, MOST_SAMPLES))
     at = (np.arange(size) + 0.5) / size
     down, across = np.meshgrid(at, at, indexing="ij")
     weights = np.stack([(1 - across) * (1 - down), across * (1 - down), across * down, (1 - across) * down])
-    points = np.einsum("cij,kcd->kijd", weights, boxes)
+    points = np.rint(np.einsum("cij,kcd->kijd", weights, boxes)).astype(np.intp)
     height, width = rgb.shape[:2]
-    x = np.rint(points[..., 0]).astype(np.int64).clip(0, width - 1)
-    y = np.rint(points[..., 1]).astype(np.int64).clip(0, height - 1)
-    return np.asarray(rgb[y, x], dtype=np.uint8)
+    return points[..., 1].clip(0, height - 1), points[..., 0].clip(0, width - 1)
+
+
+def _variation(linear: FloatArray) -> FloatArray:
+    """Coefficient of variation between the parts of each patch, float64 [K], from linear pixels [K,S,S,3]."""
+    luminance = linear @ _LUMINANCE
+    count, side = luminance.shape[:2]
+    across = CELLS if side >= CELLS * SMALLEST_CELL else COARSE_CELLS
+    part = side // across
+    cells = luminance[:, : part * across, : part * across].reshape(count, across, part, across, part).mean(axis=(2, 4))
+    level = np.maximum(luminance.mean(axis=(1, 2)), VARIATION_FLOOR)
+    return np.asarray(cells.std(axis=(1, 2)) / level, dtype=np.float64)
 
 
 def merge_patches(shots: list[Patches], reference: ReferenceChart | None = None) -> Patches:

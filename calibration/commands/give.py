@@ -11,7 +11,8 @@ from calibration.commands.run import Result
 from calibration.files import write_atomically
 from calibration.pictures import read_picture, save_picture
 from calibration.profile import Profile
-from calibration.report import gather, render
+from calibration.report import render
+from calibration.report_content import gather
 from calibration.standing import State
 
 if TYPE_CHECKING:

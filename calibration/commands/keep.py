@@ -12,7 +12,7 @@ from calibration.commands.run import Result
 from calibration.files import ShelfError
 from calibration.profile import Profile
 from calibration.record import Active, Override, Record, What
-from calibration.report import remark
+from calibration.report_content import remark
 from calibration.standing import Standing, State
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def activate(desk: Desk) -> Result:
         console.print("A running agent corrects with it from its next capture on.")
         next_step(console, f"dermascan calibrate report{desk.options()} --profile {profile.profile_id}")
 
-    return Result(EXIT_PASS, {"state": "activated", **_use_data(desk.dermoscope, use, standing)}, show)
+    return Result(EXIT_PASS, {"done": "activated", **_use_data(desk.dermoscope, use, standing)}, show)
 
 
 def _override(desk: Desk) -> Override | None:
@@ -65,7 +65,7 @@ def rollback(desk: Desk) -> Result:
         console.print(f"[bold]{use.profile_id}[/] is in use for {desk.dermoscope} again.")
         _show_sentences(console, standing)
 
-    return Result(_CODES[standing.state], {"state": "rolled back", **_use_data(desk.dermoscope, use, standing)}, show)
+    return Result(_CODES[standing.state], {"done": "rolled back", **_use_data(desk.dermoscope, use, standing)}, show)
 
 
 def status(desk: Desk) -> Result:
@@ -156,7 +156,7 @@ def history(desk: Desk) -> Result:
 
 
 def _use_data(scope: str, use: Active, standing: Standing) -> dict[str, Any]:
-    return {**_standing_data(scope, standing), "use": _plain(use), "calibration_state": standing.state.value}
+    return {**_standing_data(scope, standing), "use": _plain(use)}
 
 
 def _standing_data(scope: str, standing: Standing) -> dict[str, Any]:

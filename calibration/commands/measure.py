@@ -85,9 +85,7 @@ def flatfield(desk: Desk) -> Result:
         console.print(
             f"Flat field of {scope} from {frames}: gain [bold]{flat.lowest:.2f}[/] to [bold]{flat.highest:.2f}[/]."
         )
-        next_step(
-            console, f"dermascan calibrate fit{desk.options()} SHOT   (of the chart, same setting)"
-        )
+        next_step(console, f"dermascan calibrate fit{desk.options()} SHOT   (of the chart, same setting)")
 
     return Result(EXIT_PASS, {"state": "made", "dermoscope": scope, "flat_field": flat.model_dump(mode="json")}, show)
 
@@ -103,9 +101,7 @@ def fit(desk: Desk) -> Result:
         if profile.outcome == "fail":
             next_step(console, "mend what is said above, shoot the chart again, and fit again")
         else:
-            next_step(
-                console, f"take a second shot, then: dermascan calibrate verify{desk.options()} SHOT"
-            )
+            next_step(console, f"take a second shot, then: dermascan calibrate verify{desk.options()} SHOT")
 
     data = {"state": profile.outcome, "profile": profile.model_dump(mode="json")}
     return Result(EXIT_FAIL if profile.outcome == "fail" else EXIT_PASS, data, show)

@@ -7,6 +7,7 @@ as its lifeline. It answers with lines of JSON: any number of ``{"doing": ..., "
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -76,7 +77,7 @@ class Preparation:
         self._process: subprocess.Popen[str] | None = None
         self._why_not = ""
         try:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 [*command, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -84,15 +85,13 @@ class Preparation:
                 cwd=_ROOT,
                 start_new_session=True,
             )
-            self._feed(order)
         except OSError as error:
             self._why_not = f"the process that compiles the model could not be started ({error.strerror})"
-
-    def _feed(self, order: Order) -> None:
-        assert self._process is not None  # noqa: S101 - for the type checker
-        assert self._process.stdin is not None  # noqa: S101
-        self._process.stdin.write(order.to_json() + "\n")
-        self._process.stdin.flush()
+        else:
+            assert process.stdin is not None  # noqa: S101 - it was asked for
+            with contextlib.suppress(OSError):  # it ended at once; how, wait() tells
+                process.stdin.write(order.to_json() + "\n")
+                process.stdin.flush()
 
     def wait(self, timeout_s: float, progress: Callable[[str, float | None], None]) -> Prepared | Failed:
         """Wait for the outcome; ``progress`` is told what is being done, and which share of it is done."""
@@ -131,11 +130,13 @@ class Preparation:
         """Make sure that it ends; how it did, in words."""
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(OSError):  # an order that was never read
+                    pipe.close()
         try:
             code = process.wait(_REAP_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             return "it did not end by itself"
         if code == -signal.SIGKILL:
             return "killed, most often by the system for want of memory"

@@ -87,17 +87,16 @@ def prepare(order: Order, tell: Tell) -> dict[str, Any]:
 
     gpu, tensorrt = open_gpu()
     bundle, compile_order, notes = _bundle(order), CompileOrder(max_batch=order.max_batch), []
+    plan, anew = None, order.anew
     try:
         plan = find_plan(order.cache, plan_key(bundle, compile_order, tensorrt=tensorrt, gpu=gpu))
     except PlanError as error:
-        plan = None
+        anew = True
         notes.append(f"{error}; it was compiled anew")
-    fresh = plan is None or order.anew
+    fresh = plan is None or anew
     if plan is None or fresh:
         tell("compiling the model for this GPU", None)
-        plan = compile_plan(
-            bundle, compile_order, tell, cache=order.cache, tensorrt=tensorrt, gpu=gpu, force=order.anew
-        )
+        plan = compile_plan(bundle, compile_order, tell, cache=order.cache, tensorrt=tensorrt, gpu=gpu, force=anew)
     if fresh or order.doubted or not passed_before(note_of(plan), bundle, about(plan)):
         tell("verifying the compiled model against the reference", None)
         why = _proved(bundle, plan, tensorrt, gpu, graphs=order.graphs)

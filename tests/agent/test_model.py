@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,9 +243,9 @@ def test_a_doubt_in_the_probation_brings_the_old_one_back_at_once(
     assert scene.exchanges == [NEW, OLD]
     assert scene.ledger.read().failures[-1].reason == why
     assert (scene.active(), stage_of(scene)) == (OLD, None)
+    assert scene.runner(NEW).events == ["start", "stop"], "what it was asked must come to the old one at once"
     scene.now += 60
     old.look()
-    assert scene.runner(NEW).events == ["start", "stop"]
     assert scene.runner(OLD).events == ["start"]
 
 
@@ -428,26 +428,19 @@ def test_stopping_stops_every_ladder_once_begun(scene: Scene, old: RunningModel)
 
 
 def test_the_watch_goes_on_after_an_unforeseen_fault(
-    scene: Scene, old: RunningModel, monkeypatch: pytest.MonkeyPatch, until: Callable[..., None]
+    scene: Scene, old: RunningModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.model.LOOK_S", 0.01)
-    looks: list[int] = []
+    looked = threading.Semaphore(0)
 
     def look() -> None:
-        looks.append(1)
+        looked.release()
         raise RuntimeError("nobody thought of this")
 
     monkeypatch.setattr(old, "look", look)
     old.follow(lambda *_: None)
-    until(lambda: len(looks) > 3, "looks")
+    assert all(looked.acquire(timeout=10) for _ in range(3))
     old.stop()
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    from tests.agent.test_daemon import until as wait
-
-    return wait
 
 
 def test_the_names_are_of_installed_bundles(scene: Scene, old: RunningModel) -> None:

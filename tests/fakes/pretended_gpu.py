@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +19,7 @@ from engines.tensorrt import gpu
 from engines.tensorrt.order import CompileOrder, plan_key
 from engines.tensorrt.plans import Plan, PlanError, compile_lock, find_plan, write_plan
 from engines.tensorrt.versions import TensorRT
+from engines.verification.views import views as all_views
 from tests.fakes import fake_cuda_bindings, fake_pycuda, fake_tensorrt
 from tests.fakes.fake_gpu import CARD, Card, reset
 
@@ -61,6 +63,8 @@ def compile_plan(
         raise PlanError(told["error"])
     if told.get("die"):
         os.kill(os.getpid(), told["die"])
+    if told.get("hang"):
+        time.sleep(3600)
     with compile_lock(cache):
         if not force and (found := find_plan(cache, key)) is not None:
             return found
@@ -93,6 +97,7 @@ def modules(*, graphs: bool = True) -> dict[str, ModuleType | None]:
 def attributes() -> dict[str, Any]:
     """What else is replaced, by its path."""
     return {
+        "engines.verification.first.views": lambda images: all_views(images)[:2],  # for speed: two of sixteen
         "engines.tensorrt.gpu.probe": probe,
         "engines.tensorrt.backend.find_tensorrt": tensorrt,
         "engines.tensorrt.builder.compile_plan": compile_plan,

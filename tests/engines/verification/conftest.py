@@ -15,6 +15,7 @@ from engines.verification.labels import find_pictures
 from engines.verification.run import Order
 from tests.fakes import faulty_backend as fake
 
+
 @pytest.fixture(scope="session")
 def demo(demo_bundle: Path) -> Bundle:
     """The demonstration bundle, checked."""

@@ -102,7 +102,8 @@ def test_accuracy_is_more_than_84_in_a_hundred(right: int, outcome: Outcome) -> 
 
 
 @pytest.mark.parametrize(
-    ("lost", "gained", "outcome"), [(0, 0, Outcome.MET), (1, 0, Outcome.UNMET), (3, 3, Outcome.MET), (0, 5, Outcome.MET)]
+    ("lost", "gained", "outcome"),
+    [(0, 0, Outcome.MET), (1, 0, Outcome.UNMET), (3, 3, Outcome.MET), (0, 5, Outcome.MET)],
 )
 def test_a_tenth_of_a_percent_of_accuracy_may_be_lost(lost: int, gained: int, outcome: Outcome) -> None:
     labels = np.full(500, 4)

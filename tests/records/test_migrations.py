@@ -1,0 +1,85 @@
+"""A new version of the software finds everything that an older one left, to the byte (F29)."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlite_utils import Database
+
+from agent.records.opening import connect
+from agent.records.schema import SCHEMA_VERSION, migrations, stamp_device, user_version
+
+SCAN = (
+    "INSERT INTO scans (scan_id, identity, path, path_bytes, dermoscope_id, state, backend, attempts, result, received_at,"
+    " finished_at, boot_id, received_monotonic_ns, clock_trusted) VALUES"
+    " (?, ?, '/a', x'2f61', 'scope-1', 'answered', 'cpu', 1, '{}', '2026-01-01T00:00:00.000Z',"
+    " '2026-01-01T00:00:01.000Z', 'boot', 1, 1)"
+)
+EVENT = (
+    "INSERT INTO outbox (event_id, scan_id, type, topic, event, state, attempts, reason, created_at) VALUES"
+    " (?, ?, 'org.dermascan.result.v1', 'results', ?, ?, ?, ?, '2026-01-01T00:00:01.000Z')"
+)
+ROWS = 200
+
+
+def outbox(path: Path) -> list[tuple[Any, ...]]:
+    columns = "seq, event_id, scan_id, type, topic, event, state, attempts, reason, created_at"
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(f"SELECT {columns} FROM outbox ORDER BY seq").fetchall()
+
+
+@pytest.fixture
+def first_version(state_dir: Path) -> Path:
+    """A database as version 1 of the schema left it, its outbox full, with gaps and every state."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    path = state_dir / "dermascan.db"
+    with closing(connect(path, 64)) as db:
+        migrations().apply(Database(db), stop_before="m002_events_of_the_device")
+        stamp_device(db, "device-1")
+        for number in range(ROWS):
+            db.execute(SCAN, (f"scan-{number}", f"sha256:{number}"))
+            state = ("waiting", "acknowledged", "dead")[number % 3]
+            reason = "too large" if state == "dead" else None
+            db.execute(
+                EVENT, (f"event-{number}", f"scan-{number}", f"bytes {number} é".encode(), state, number, reason)
+            )
+        db.execute("DELETE FROM outbox WHERE seq IN (7, ?)", (ROWS,))
+        assert user_version(db) == 1
+    return path
+
+
+@pytest.mark.fault("F29")
+def test_a_full_outbox_survives_the_upgrade_to_the_byte(first_version: Path, open_store) -> None:
+    before = outbox(first_version)
+    assert len(before) == ROWS - 2
+    open_store().close()
+    assert outbox(first_version) == before
+    with closing(sqlite3.connect(first_version)) as db:
+        assert user_version(db) == SCHEMA_VERSION
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.mark.fault("F29")
+def test_numbers_of_deleted_rows_are_not_used_again_after_the_upgrade(first_version: Path, open_store) -> None:
+    store = open_store()
+    store.keep_colour_watch("scope-1", "{}", {"kind": "colour_drift", "sentence": "x"}).result(10)
+    store.close()
+    assert outbox(first_version)[-1][0] == ROWS + 1
+
+
+@pytest.mark.fault("F29")
+def test_an_upgrade_that_breaks_off_leaves_the_old_version(first_version: Path, monkeypatch) -> None:
+    before = outbox(first_version)
+    broken = ("CREATE TABLE half_done (x) STRICT",)
+    monkeypatch.setattr("agent.records.schema.EVENTS_OF_THE_DEVICE", ("DROP TABLE sightings", *broken))
+    with closing(connect(first_version, 64)) as db, pytest.raises(sqlite3.Error):
+        migrations().apply(Database(db))
+    with closing(sqlite3.connect(first_version)) as db:
+        assert user_version(db) == 1
+        assert db.execute("SELECT count(*) FROM sightings").fetchone() == (0,)
+    assert outbox(first_version) == before
