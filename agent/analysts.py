@@ -38,8 +38,10 @@ MAX_CRASHES: Final = 3
 """Analyses of one capture that may end with the whole process before the capture is refused (a poisonous file)."""
 MAX_ENGINE_FAULTS: Final = 3
 """Times one capture may bring down a healthy engine before it is refused."""
-MAX_CLAIMS: Final = 20
-"""Times one capture may be begun in all before it is refused: the end of whatever none of us thought of."""
+MAX_CLAIMS: Final = 100
+"""Times one capture may be begun in all before it is refused: the end of whatever none of us thought of.
+
+Many, since a device whose power fails again and again begins the same captures each time, and they are not to blame."""
 MAX_BROKEN_OFF: Final = 16
 """Captures held in memory to be tried again; older ones are taken up at the next start."""
 FULL_RETRY_S: Final = 5.0
@@ -209,8 +211,8 @@ class Analysts:
             while not (setting := self._setting).ladder.wait_ready(0.5):
                 self._stop_if_asked()
             try:
-                with self._ledger.analysing(claim.scan_id):
-                    return analyse(arrival, setting, claim.scan_id, sidecar)
+                with self._ledger.analysing(claim.scan_id) as waiting:
+                    return analyse(arrival, setting, claim.scan_id, sidecar, waiting)
             except EngineError as error:
                 faults += isinstance(error, LadderExhausted) and error.engine_was_healthy
                 log.warning("scan %s: no engine answered: %s", claim.scan_id, error)

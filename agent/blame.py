@@ -2,15 +2,19 @@
 
 A note lies on disk while a capture is analysed. It is not synced: the page cache outlives a crash of the process,
 which is what is to be counted, and a power cut, which is nobody's fault, mostly leaves none. A capture that has a note
-from an earlier process is analysed alone, so that it is not blamed again for the file beside it.
+from an earlier process is analysed alone, so that it is not blamed again for the file beside it. While a capture only
+waits for the engine, which is another process, its note says nothing: whatever ends the agent then, it is not the file.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TypeAlias
+
+Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 class CrashLedger:
@@ -30,13 +34,26 @@ class CrashLedger:
         return self._crashes.get(scan_id, 0)
 
     @contextmanager
-    def analysing(self, scan_id: str) -> Iterator[None]:
-        """Keep the note while the body runs, whatever way it ends, short of the process's death."""
+    def analysing(self, scan_id: str) -> Iterator[Waiting]:
+        """Keep the note while the body runs, whatever way it ends, short of the process's death.
+
+        The body gets a context of its own, to be in while the capture waits for the engine.
+        """
         crashes = self.crashes(scan_id)
+
+        def note(deaths: int) -> None:
+            (self._folder / scan_id).write_bytes(b"x" * deaths)
+
+        @contextmanager
+        def waiting() -> Iterator[None]:
+            note(crashes)
+            yield
+            note(crashes + 1)
+
         with self._room(alone=crashes > 0):
-            (self._folder / scan_id).write_bytes(b"x" * (crashes + 1))
+            note(crashes + 1)
             try:
-                yield
+                yield waiting
             finally:
                 self.forget(scan_id)
 

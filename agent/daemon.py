@@ -144,7 +144,7 @@ class Daemon:
         return self._model
 
     def _open_ladder(self, bundle: Bundle) -> Ladder:
-        return open_ladder(self.config.inference.ladder, bundle)
+        return open_ladder(self.config.inference.ladder, bundle, cache=self.config.device.state_dir / "cache")
 
     def _use(self, bundle: Bundle, ladder: Ladder) -> None:
         """Another bundle answers from now on; an analysis that has begun keeps its own."""

@@ -104,10 +104,12 @@ def original(model_onnx: Path) -> VisionTransformer:
     """
     weights = read_weights(model_onnx)
     model = VisionTransformer(config_of(weights))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ForeignGraph(f"{model_onnx}: a trained network's model.onnx is due ({error})") from error
+    if missing := sorted(model.state_dict().keys() - weights.keys()):
+        raise ForeignGraph(
+            f"{model_onnx}: {len(missing)} weights cannot be told apart ({missing[0]} first); name a trained network's"
+            " model.onnx"
+        )
+    model.load_state_dict(weights)
     return model.eval()
 
 

@@ -50,7 +50,7 @@ def open_setting(bundle: Bundle, config: Config | None) -> Setting:
     names = config.inference.ladder if config else ("cpu",)
     return Setting(
         bundle=bundle,
-        ladder=open_ladder(names, bundle),
+        ladder=open_ladder(names, bundle, cache=config.device.state_dir / "cache" if config else None),
         limits=DecodeLimits(),
         deadline_s=config.inference.deadline_s if config else 3.0,
         device_id=config.device.id if config else UNNAMED,

@@ -93,7 +93,13 @@ class Analysis:
     """What the sidecar and the file say of the patient, as text under the sidecar's keys; never leaves the device."""
 
 
-def analyse(capture: Capture, setting: Setting, scan_id: str, sidecar: Callable[[], Sidecar]) -> Analysis:
+def analyse(
+    capture: Capture,
+    setting: Setting,
+    scan_id: str,
+    sidecar: Callable[[], Sidecar],
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Analysis:
     """Analyse one capture.
 
     Args:
@@ -101,13 +107,15 @@ def analyse(capture: Capture, setting: Setting, scan_id: str, sidecar: Callable[
         setting: bundle, ladder, limits, clocks.
         scan_id: the answer's id.
         sidecar: reads the capture's sidecar; called once, after inference, since cameras write it after the picture.
+        waiting: a context to be in while the engine works, which is not this process.
 
     Raises:
         Rejection: the picture is at fault; the sentence is for the person who took it.
         EngineError: no rung of the ladder gave an answer.
     """
     prepared = prepare(capture, setting)
-    result = infer(prepared, setting)
+    with waiting():
+        result = infer(prepared, setting)
     return conclude(prepared, result, setting, scan_id, sidecar)
 
 

@@ -103,7 +103,8 @@ def export_icc(desk: Desk) -> Result:
     path: Path = desk.arguments.out
     if path.is_dir():
         raise Refused(f"{path}: is a folder; name the file to write, for example {path}/{desk.dermoscope}.icc.")
-    write_icc(profile.colour_model, path)
+    title = f"DermaScan {desk.dermoscope} {profile.profile_id}"
+    write_icc(profile.colour_model, path, description=title, made_at=profile.created_at)
     left_out = (
         " The evenness of the light is not in it: no ICC profile can carry a gain map." if profile.flat_field else ""
     )

@@ -74,15 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     from engines.verification.choices import EngineMissing
     from engines.verification.gates import Verdict
     from engines.verification.labels import PicturesError
-    from engines.verification.record import VERIFICATION_NAME, RecordError, check_writable, to_json, write_record
+    from engines.verification.record import VERIFICATION_NAME, RecordError, to_json, write_record
     from engines.verification.report import show
     from engines.verification.run import ReferenceFailed, verify
 
     try:
-        order = _order(arguments)
-        out = arguments.out or order.bundle.folder / VERIFICATION_NAME
-        check_writable(out)
         with _progress() as progress:
+            order = _order(arguments, progress)
             found = verify(order, progress)
     except PicturesError as error:
         print(error, file=sys.stderr)
@@ -95,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(found, sys.stdout)
     try:
-        write_record(out, found)
+        write_record(arguments.out or order.bundle.folder / VERIFICATION_NAME, found)
     except RecordError as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
@@ -103,23 +101,32 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_OK if passed else EXIT_DID_NOT_PASS
 
 
-def _order(arguments: argparse.Namespace) -> Order:
+def _order(arguments: argparse.Namespace, progress: Progress) -> Order:
     """What was asked for, checked."""
     from engines.bundle import load_bundle
     from engines.verification.choices import choose
     from engines.verification.labels import PicturesError, draw, find_pictures
+    from engines.verification.record import VERIFICATION_NAME, check_writable
     from engines.verification.run import Order
 
     bundle = load_bundle(arguments.bundle, trust=trust_from(arguments))
+    check_writable(arguments.out or bundle.folder / VERIFICATION_NAME)
     if arguments.labels and not arguments.images:
         raise PicturesError(f"{arguments.labels}: labels of which pictures? Name their folder with --images")
     found = find_pictures(arguments.images, arguments.labels) if arguments.images else []
-    chosen = choose(arguments.backend, bundle, threads=arguments.threads, cache=arguments.cache)
+    chosen = choose(
+        arguments.backend,
+        bundle,
+        threads=arguments.threads,
+        cache=arguments.cache,
+        progress=lambda what, share: progress(what, round(100 * (share or 0.0)), 100),
+    )
     return Order(
         bundle=bundle,
         engine=chosen.spec,
         about=chosen.about,
         timed=chosen.timed,
+        failure=chosen.failure,
         pictures=tuple(draw(found, arguments.limit, arguments.seed)),
         folder=str(arguments.images.resolve()) if arguments.images else "",
         drawn_from=len(found),

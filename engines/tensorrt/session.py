@@ -53,7 +53,7 @@ def layout_of(trt: Any, engine: Any, outputs: Sequence[str]) -> Layout:
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-    if inputs != [INPUT] or not set(outputs) <= set(names):
+    if inputs != [INPUT] or {*names} != {INPUT, *outputs}:
         raise PlanRefused(f"the plan's tensors are {names}, where {[INPUT, *outputs]} are due; compile it again")
     for name in (INPUT, *outputs):
         if engine.get_tensor_dtype(name) != trt.DataType.FLOAT:
@@ -65,6 +65,8 @@ def layout_of(trt: Any, engine: Any, outputs: Sequence[str]) -> Layout:
             f"the plan takes images from {list(least)} to {list(most)}, where [1..N, 3, S, S] is due; compile it again"
         )
     rows = {name: tuple(engine.get_tensor_shape(name))[1:] for name in outputs}
+    if any(side < 1 for row in rows.values() for side in row):
+        raise PlanRefused(f"the plan's outputs have the shapes {rows} for one image, and none may be free")
     return Layout(max_batch=most[0], size=most[2], rows=rows)
 
 
@@ -124,13 +126,14 @@ class Session:
         self._buffers: dict[str, Buffer] = {}
         self._recorded: list[Any] = []
         """Contexts that belong to a graph."""
+        self._alone: list[Graph] = []
         self._batch = 0
         """What the eager context is set to."""
         self._contexts = _Contexts(trt, engine)
         with device, ExitStack() as undo:
             undo.callback(self._contexts.free)
             undo.callback(self._free)
-            self._stream = device.stream()
+            self.stream = device.stream()
             self._contexts.allocate(device)
             top, size = self.layout.max_batch, self.layout.size
             for name, shape in {INPUT: (3, size, size), **self.layout.rows}.items():
@@ -160,11 +163,11 @@ class Session:
     def _queue(self, context: Any, batch: int) -> None:
         """Queue one run: images in, the model, outputs back. What it does not write stays NaN."""
         for buffer in self._outputs:
-            buffer.spoil_device(batch, self._stream)
-        self._buffers[INPUT].upload(batch, self._stream)
-        _must(context.execute_async_v3(self._stream.handle), f"run a batch of {batch}")
+            buffer.spoil_device(batch, self.stream)
+        self._buffers[INPUT].upload(batch, self.stream)
+        _must(context.execute_async_v3(self.stream.handle), f"run a batch of {batch}")
         for buffer in self._outputs:
-            buffer.download(batch, self._stream)
+            buffer.download(batch, self.stream)
 
     def _record(self, batch: int) -> bool:
         """Record the graph of one batch size; False, and a line in the log, where that does not work here."""
@@ -188,9 +191,9 @@ class Session:
         # Not for the numbers alone: what TensorRT puts off from setting the shapes to the first run is not recorded.
         expected = self._run(images, lambda: self._queue(context, batch))
         capturable = getattr(context, "is_stream_capturable", None)  # TensorRT-RTX tells; TensorRT lets one try
-        if capturable is not None and not capturable(self._stream.handle):
+        if capturable is not None and not capturable(self.stream.handle):
             raise GraphRefused("TensorRT cannot record this plan")
-        graph = record(driver, self._stream.handle, lambda: self._queue(context, batch))
+        graph = record(driver, self.stream.handle, lambda: self._queue(context, batch))
         replayed = self._run(images, graph.launch)
         if any(not np.allclose(replayed[name], expected[name], atol=_SAME, rtol=_SAME) for name in expected):
             graph.close()
@@ -203,7 +206,7 @@ class Session:
         for buffer in self._outputs:
             buffer.spoil_host(batch)
         queue()
-        self._stream.synchronize()
+        self.stream.synchronize()
         return {name: self._buffers[name].host[:batch].copy() for name in self.layout.rows}
 
     def run(self, images: Images) -> dict[str, NDArray[np.float32]]:
@@ -222,7 +225,34 @@ class Session:
                 self._batch = batch
             return self._run(images, lambda: self._queue(self._eager, batch))
 
+    def alone(self, batch: int, *, graph: bool) -> Callable[[], None]:
+        """The network without the copies around it, on what the memory holds: something to queue, for measuring.
+
+        Raises:
+            GraphRefused: a graph was asked for, and cannot be recorded.
+        """
+        context = self._context()
+        self._shape(context, batch)
+        self._recorded.append(context)
+        handle = self.stream.handle
+
+        def queue() -> None:
+            _must(context.execute_async_v3(handle), f"run a batch of {batch}")
+
+        queue()
+        self.stream.synchronize()
+        if not graph:
+            return queue
+        if (driver := import_driver()) is None:
+            raise GraphRefused("cuda-bindings is not installed")
+        recorded = record(driver, handle, queue)
+        self._alone.append(recorded)
+        return recorded.launch
+
     def _free(self) -> None:
+        for recorded in self._alone:
+            recorded.close()
+        self._alone.clear()
         for graph in self.graphs.values():
             graph.close()
         self.graphs.clear()
@@ -231,11 +261,11 @@ class Session:
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers.clear()
-        self._stream = None
+        self.stream = None
 
     def close(self) -> None:
         """Give all memory back; the engine may go afterwards."""
         with self._device:
-            self._stream.synchronize()
+            self.stream.synchronize()
             self._free()
             self._contexts.free()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,10 @@ CPU_FP16: Final = "cpu-fp16"
 TENSORRT: Final = "tensorrt"
 CHOICES: Final = (CPU, CPU_FP16, TENSORRT)
 FP16_MODEL: Final = "model.fp16.onnx"
+PREPARE_TIMEOUT_S: Final = 7200.0
+"""For compiling a plan; a Jetson Orin Nano takes tens of minutes."""
 _BUILD_NEEDS: Final = "onnx"
+_BACKEND: Final = "engines.tensorrt.backend:open_backend"
 
 
 class EngineMissing(Exception):
@@ -30,9 +34,18 @@ class Choice:
     about: dict[str, str]
     timed: BackendSpec | None = None
     """What to measure the latency on, where not on the engine itself."""
+    failure: str | None = None
+    """Why the engine may not be run at all: it was found wrong while it was got ready."""
 
 
-def choose(name: str | None, bundle: Bundle, *, threads: int = 0, cache: Path | None = None) -> Choice:
+def choose(
+    name: str | None,
+    bundle: Bundle,
+    *,
+    threads: int = 0,
+    cache: Path | None = None,
+    progress: Callable[[str, float | None], None] = lambda *_: None,
+) -> Choice:
     """Find an engine of a bundle.
 
     Args:
@@ -40,6 +53,7 @@ def choose(name: str | None, bundle: Bundle, *, threads: int = 0, cache: Path | 
         bundle: the checked bundle.
         threads: CPU threads; 0 takes one for each core.
         cache: where compiled plans lie (``tensorrt`` only).
+        progress: told what is being done, and which share of it, while a plan is compiled.
 
     Raises:
         BundleError: the bundle lacks the graph.
@@ -66,8 +80,21 @@ def choose(name: str | None, bundle: Bundle, *, threads: int = 0, cache: Path | 
         spec = BackendSpec(name, "build.rounded_fp16:open_backend", bundle.folder, options)
         about = {"file": FP16_MODEL, "file_sha256": bundle.manifest.files[FP16_MODEL], "rounding": "as on tensor cores"}
         return Choice(spec, about, choose(CPU, bundle, threads=threads).spec)
-    return _tensorrt(bundle, cache)
+    return _tensorrt(bundle, cache, progress)
 
 
-def _tensorrt(bundle: Bundle, cache: Path | None) -> Choice:
-    raise EngineMissing("tensorrt: not here yet")
+def _tensorrt(bundle: Bundle, cache: Path | None, progress: Callable[[str, float | None], None]) -> Choice:
+    """The plan for this device, found or compiled, and checked at its first load, by the same child as the agent's."""
+    from engines.tensorrt.preparation import Failed, Order, Preparation
+
+    if cache is None:
+        raise EngineMissing("where are compiled plans kept? Name the agent's cache, state_dir/cache, with --cache DIR")
+    order = Order(bundle.folder, bundle.manifest_sha256, cache.absolute())
+    outcome = Preparation(order).wait(PREPARE_TIMEOUT_S, progress)
+    if isinstance(outcome, Failed) and outcome.anew and outcome.soon:  # an old plan is wrong: a new one may be right
+        outcome = Preparation(replace(order, anew=True)).wait(PREPARE_TIMEOUT_S, progress)
+    if isinstance(outcome, Failed):
+        if not outcome.anew:
+            raise EngineMissing(outcome.why)
+        return Choice(BackendSpec(TENSORRT, _BACKEND, bundle.folder), {}, failure=outcome.why)
+    return Choice(BackendSpec(TENSORRT, _BACKEND, bundle.folder, outcome.options), {"plan": outcome.what})

@@ -32,7 +32,7 @@ from engines.verification.gates import (
     unlabelled_gates,
     verdict,
 )
-from engines.verification.intervals import Floats, bootstrap
+from engines.verification.intervals import Figure, Floats, bootstrap
 from engines.verification.labels import Picture, digest, read_rgb
 from engines.verification.machine import hardware, versions
 from engines.verification.record import PictureSet, Verification
@@ -68,6 +68,8 @@ class Order:
     threads: int = 0
     timed: BackendSpec | None = None
     """What the latency is measured on, where that is not the engine itself (an emulation's time is nobody's)."""
+    failure: str | None = None
+    """Why the engine may not be run at all; the verdict is then made of this."""
     reference: BackendSpec | None = None
     """Stands in for the FP32 reference."""
     run_timeout_s: float = RUN_TIMEOUT_S
@@ -102,16 +104,51 @@ def verify(order: Order, progress: Progress = lambda *_: None) -> Verification:
     """
     started = time.monotonic()
     bundle = order.bundle
+    found = _Found([], failure=order.failure) if order.failure else _find(order, progress)
+    if found.failure is not None:
+        why = f"the engine could not be run: {found.failure}"
+        found = replace(found, gates=[*comparison_gates(None, why), *unlabelled_gates(why)])
+    return Verification(
+        verdict=Verdict.FAILED if found.failure else verdict(found.gates),
+        bundle=bundle.label,
+        model_sha256=bundle.model_sha256,
+        manifest_sha256=bundle.manifest_sha256,
+        engine={"backend": order.engine.name, **order.about},
+        reference="model.onnx in ONNX Runtime on the CPU, FP32, basic optimisation",
+        threshold=bundle.manifest.operating_point.threshold,
+        gates=tuple(found.gates),
+        self_test=found.self_test,
+        pictures=found.pictures,
+        picture_set=_picture_set(order),
+        latency_p50_ms=found.latency_p50_ms,
+        farthest_picture=order.pictures[found.pictures.farthest].path.name if found.pictures else None,
+        failure=found.failure,
+        versions=versions(),
+        hardware=hardware(),
+        verified_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        duration_s=round(time.monotonic() - started, 1),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    gates: list[Gate]
+    self_test: Comparison | None = None
+    pictures: Comparison | None = None
+    latency_p50_ms: Figure | None = None
+    failure: str | None = None
+
+
+def _find(order: Order, progress: Progress) -> _Found:
+    """Run reference and engine, one after the other."""
     try:
-        with _worker(order.reference or reference_spec(bundle, order.threads), order) as ask:
+        with _worker(order.reference or reference_spec(order.bundle, order.threads), order) as ask:
             reference = _reference_answers(ask, order, progress)
     except EngineError as error:
         raise ReferenceFailed(
-            f"{bundle.model_path}: the FP32 reference cannot be run on this machine, so that nothing can be compared"
-            f" ({error})"
+            f"{order.bundle.model_path}: the FP32 reference cannot be run on this machine, so that nothing can be"
+            f" compared ({error})"
         ) from error
-    engine: _Answers | None = None
-    failure: str | None = None
     try:
         with _worker(order.engine, order) as ask:
             engine = _engine_answers(ask, order, progress)
@@ -119,28 +156,8 @@ def verify(order: Order, progress: Progress = lambda *_: None) -> Verification:
             with _worker(order.timed, order) as ask:
                 engine = replace(engine, latencies_ms=_latencies(ask, order, progress))
     except EngineError as error:
-        failure = str(error)
-    gates, self_test, pictures = _judge(order, reference, engine, failure)
-    return Verification(
-        verdict=Verdict.FAILED if failure else verdict(gates),
-        bundle=bundle.label,
-        model_sha256=bundle.model_sha256,
-        manifest_sha256=bundle.manifest_sha256,
-        engine={"backend": order.engine.name, **order.about},
-        reference="model.onnx in ONNX Runtime on the CPU, FP32, basic optimisation",
-        threshold=bundle.manifest.operating_point.threshold,
-        gates=tuple(gates),
-        self_test=self_test,
-        pictures=pictures,
-        picture_set=_picture_set(order),
-        latency_p50_ms=bootstrap(engine.latencies_ms, lambda v: float(np.median(v))) if engine else None,
-        farthest_picture=order.pictures[pictures.farthest].path.name if pictures else None,
-        failure=failure,
-        versions=versions(),
-        hardware=hardware(),
-        verified_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        duration_s=round(time.monotonic() - started, 1),
-    )
+        return _Found([], failure=str(error))
+    return _judge(order, reference, engine)
 
 
 @contextmanager
@@ -212,31 +229,26 @@ def _latencies(ask: Ask, order: Order, progress: Progress) -> Floats:
     return _timed(ask, paths, order.bundle.manifest.input, partial(progress, "latency"))[1]
 
 
-def _judge(
-    order: Order, reference: _Answers, engine: _Answers | None, failure: str | None
-) -> tuple[list[Gate], Comparison | None, Comparison | None]:
+def _judge(order: Order, reference: _Answers, engine: _Answers) -> _Found:
     manifest = order.bundle.manifest
     threshold = manifest.operating_point.threshold
-    if engine is None:
-        why = f"the engine could not be run: {failure}"
-        return [*comparison_gates(None, why), *unlabelled_gates(why)], None, None
+    median = bootstrap(engine.latencies_ms, lambda values: float(np.median(values)))
     self_test = compare(joined([reference.views, reference.views]), engine.views, threshold)
     gates = self_test_gates(self_test, manifest.golden.tolerance)
     if reference.pictures is None or engine.pictures is None:
         why = "no pictures given (--images)"
         note = _how_timed(order, f"golden image, {_GOLDEN_RUNS} times; smaller than a dermoscope's capture")
         gates += [*comparison_gates(None, why), latency_gate(engine.latencies_ms, note), *unlabelled_gates(why)]
-        return gates, self_test, None
+        return _Found(gates, self_test, None, median)
     pictures = compare(reference.pictures, engine.pictures, threshold)
-    gates += comparison_gates(pictures)
     note = _how_timed(order, f"from file to answer, {len(engine.latencies_ms)} pictures one by one")
-    gates.append(latency_gate(engine.latencies_ms, note))
+    gates += [*comparison_gates(pictures), latency_gate(engine.latencies_ms, note)]
     labels = [picture.label for picture in order.pictures]
     if None in labels:
         gates += unlabelled_gates("no labels given (--labels)")
     else:
         gates += labelled_gates(reference.pictures, engine.pictures, np.array(labels, np.int64), threshold)
-    return gates, self_test, pictures
+    return _Found(gates, self_test, pictures, median)
 
 
 def _how_timed(order: Order, note: str) -> str:

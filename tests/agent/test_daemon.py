@@ -144,6 +144,18 @@ def test_the_ledger_counts_only_deaths(tmp_path: Path) -> None:
     assert CrashLedger(tmp_path).crashes("scan") == 0
 
 
+def test_deaths_while_a_capture_waits_for_the_engine_are_not_its_fault(tmp_path: Path) -> None:
+    (tmp_path / "scan").write_bytes(b"x")  # what one death leaves
+    for _ in range(5):
+        waits = CrashLedger(tmp_path).analysing("scan")
+        waits.__enter__()().__enter__()  # and the process is gone while the engine works
+        assert CrashLedger(tmp_path).crashes("scan") == 1, "neither more nor fewer than before"
+    died_after = CrashLedger(tmp_path).analysing("scan")
+    with died_after.__enter__()():
+        pass
+    assert CrashLedger(tmp_path).crashes("scan") == 2, "dangerous again once the engine has answered"
+
+
 def test_a_suspect_is_analysed_alone_so_that_its_neighbour_is_not_blamed(tmp_path: Path) -> None:
     (tmp_path / "suspect").write_bytes(b"x")  # what one death leaves
     ledger = CrashLedger(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from build import bundle_writer
 from build.bundle_writer import BundleText, cpu_session, probabilities, write_bundle
 from build.export import export_onnx
+from build.fp16 import export_fp16
 from build.random_bundle import MEANINGLESS, RandomBundle, make, random_model, synthetic_lesion
 from build.vit import ViTConfig
-from engines.bundle import golden_input, load_bundle
+from engines.backend import BundleError
+from engines.bundle import golden_input, load_bundle, read_unsigned_bundle
 from engines.manifest import OperatingPoint
 
 TEXT = BundleText(
@@ -42,6 +45,39 @@ def test_bundle_loads_with_its_hashes_and_its_golden_answer(model_file: Path, tm
     np.testing.assert_allclose(answer, manifest.golden.probabilities, atol=1e-5)
     assert np.ptp(answer) > 0.05  # equal probabilities would pass for many a fault
     assert [path.name for path in folder.parent.iterdir()] == ["1.2.3"]
+
+
+def test_the_fp16_graph_is_listed_and_hashed_with_the_rest(model_file: Path, tmp_path: Path) -> None:
+    half = export_fp16(model_file, tmp_path / "half.onnx")
+    folder = tmp_path / "1.2.3"
+    manifest = write_bundle(folder, model_file, synthetic_lesion(), TEXT, POINT, fp16_onnx=half)
+    assert manifest.files["model.fp16.onnx"] == hashlib.sha256(half.read_bytes()).hexdigest()
+    load_bundle(folder)
+    (folder / "model.fp16.onnx").write_bytes(model_file.read_bytes())
+    with pytest.raises(BundleError, match=r"model\.fp16\.onnx: the file was changed or damaged"):
+        load_bundle(folder)
+
+
+@pytest.mark.fault("F15")
+def test_a_bundle_may_wait_for_its_signature(model_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "1.2.3"
+    manifest = write_bundle(folder, model_file, synthetic_lesion(), TEXT, POINT, signed=False)
+    assert not (folder / "signature.json").exists()
+    assert read_unsigned_bundle(folder).manifest == manifest
+    with pytest.raises(BundleError, match=r"signature\.json"):
+        load_bundle(folder)
+
+
+def test_a_folder_of_other_things_is_not_replaced(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match="holds files that are no bundle"):
+        write_bundle(tmp_path, model_file, synthetic_lesion(), TEXT, POINT)
+    with pytest.raises(BundleError, match="is a file"):
+        write_bundle(tmp_path / "notes.txt", model_file, synthetic_lesion(), TEXT, POINT)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    write_bundle(tmp_path / "empty", model_file, synthetic_lesion(), TEXT, POINT)
+    load_bundle(tmp_path / "empty")
 
 
 def test_a_bundle_replaces_the_one_that_was_there(model_file: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_no_wrong_answer_leaves_and_no_capture_is_lost(
     counters = tmp_path / "counters"
     counters.mkdir()
 
-    def faulty(_names: Sequence[str], bundle: Bundle) -> Ladder:
+    def faulty(_names: Sequence[str], bundle: Bundle, **_: object) -> Ladder:
         spec = faulty_backend.spec(counters, faults, bundle=bundle.folder)
         return Ladder([Rung("cpu", Worker(spec, golden_check(bundle)))])
 

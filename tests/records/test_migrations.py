@@ -14,8 +14,8 @@ from agent.records.opening import connect
 from agent.records.schema import SCHEMA_VERSION, migrations, stamp_device, user_version
 
 SCAN = (
-    "INSERT INTO scans (scan_id, identity, path, path_bytes, dermoscope_id, state, backend, attempts, result, received_at,"
-    " finished_at, boot_id, received_monotonic_ns, clock_trusted) VALUES"
+    "INSERT INTO scans (scan_id, identity, path, path_bytes, dermoscope_id, state, backend, attempts, result,"
+    " received_at, finished_at, boot_id, received_monotonic_ns, clock_trusted) VALUES"
     " (?, ?, '/a', x'2f61', 'scope-1', 'answered', 'cpu', 1, '{}', '2026-01-01T00:00:00.000Z',"
     " '2026-01-01T00:00:01.000Z', 'boot', 1, 1)"
 )
@@ -27,9 +27,8 @@ ROWS = 200
 
 
 def outbox(path: Path) -> list[tuple[Any, ...]]:
-    columns = "seq, event_id, scan_id, type, topic, event, state, attempts, reason, created_at"
     with closing(sqlite3.connect(path)) as db:
-        return db.execute(f"SELECT {columns} FROM outbox ORDER BY seq").fetchall()
+        return db.execute("SELECT * FROM outbox ORDER BY seq").fetchall()
 
 
 @pytest.fixture

@@ -212,11 +212,12 @@ def test_a_full_disk_leaves_the_old_plan_and_nothing_else(
 ) -> None:
     """The disk fills while the plan, its record or their names are written."""
     old = write(cache)
-    with monkeypatch.context() as patch, pytest.raises(PlanError, match=r"cannot be written \(No space left") as caught:
+    with monkeypatch.context() as patch:
         patch.setattr(plans, "_write", failing(plans._write, errno.ENOSPC, after))
         if after == 2:
             patch.setattr(plans, "sync", failing(plans.sync, errno.ENOSPC, 0))
-        write(cache, data=os.urandom(10_000))
+        with pytest.raises(PlanError, match=r"cannot be written \(No space left") as caught:
+            write(cache, data=os.urandom(10_000))
     assert "earlier plans are untouched" in str(caught.value)
     assert find_plan(cache, KEY) == old
     assert entries(cache) == {KEY.digest, ".lock"}
@@ -249,9 +250,10 @@ def test_a_name_that_cannot_be_given_puts_the_old_plan_back(cache: Path, monkeyp
             raise OSError(errno.EIO, "Input/output error")
         return real(self, target)
 
-    with monkeypatch.context() as patch, pytest.raises(PlanError, match="Input/output error"):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
-        write(cache, data=b"new")
+        with pytest.raises(PlanError, match="Input/output error"):
+            write(cache, data=b"new")
     assert find_plan(cache, KEY) == old
     assert entries(cache) == {KEY.digest, ".lock"}
 

@@ -163,6 +163,7 @@ def test_a_refused_run_and_a_poisoned_context_are_errors(device: Device, card: C
     ("what", "sentence"),
     [
         ({"outputs": {"probabilities": [7]}}, "the plan's tensors are ['images', 'probabilities']"),
+        ({"outputs": {"probabilities": [7], "attention": [14, -1]}}, "'attention': (14, -1)} for one image"),
         ({"dtype": "HALF"}, "'images' is DataType.HALF, where float32 is due"),
         ({"max_batch": 0}, "the plan takes images from [1, 3, 32, 32] to [0, 3, 32, 32]"),
         ({"no_context": True}, "TensorRT made no execution context, most often for want of GPU memory"),
@@ -174,6 +175,22 @@ def test_another_models_plan_is_refused_and_leaves_nothing_behind(
     with pytest.raises(PlanRefused) as caught:
         open_session(device, **what)
     assert sentence in str(caught.value)
+    device.close()
+    assert card.leaks == []
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_the_network_alone_can_be_measured(device: Device, card: Card, graph: bool) -> None:
+    session = open_session(device, graph_batches=1)
+    check(session, 1, 2)
+    with device:
+        queue = session.alone(2, graph=graph)
+        card.log.clear()
+        queue()
+        session.stream.synchronize()
+    assert card.log == ["cuGraphLaunch" if graph else "execute_async_v3", "synchronize"]
+    check(session, 3)
+    session.close()
     device.close()
     assert card.leaks == []
 

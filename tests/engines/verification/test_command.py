@@ -9,15 +9,19 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from engines.backend import BackendSpec, BundleError
+from engines.bundle import Bundle, load_bundle
 from engines.commands.verify import BACKENDS, register
+from engines.tensorrt import preparation
 from engines.verification.choices import CHOICES, Choice, EngineMissing, choose
 from engines.verification.gates import Outcome, Verdict
 from engines.verification.record import Verification, read_record
 from engines.verification.report import in_words, sentence, show
+from engines.verification.run import Order, verify
 from tests.engines.verification.test_record import made_up
 from tests.fakes import faulty_backend as fake
 
@@ -90,22 +94,72 @@ def test_an_engine_that_dies_fails_and_is_recorded(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code_and_words"),
     [
-        (["--labels", "labels.csv"], 78, "Name their folder with --images"),
-        (["--images", "nowhere"], 78, "nowhere: cannot be listed"),
-        (["--out", "/proc/verification.json"], 1, "cannot be written"),
-        (["--out", "nowhere/verification.json"], 1, "cannot be written"),
+        (["--labels", "labels.csv"], (78, "Name their folder with --images")),
+        (["--images", "nowhere"], (78, "nowhere: cannot be listed")),
+        (["--out", "/proc/verification.json"], (1, "cannot be written")),
+        (["--out", "nowhere/verification.json"], (1, "cannot be written")),
+        (["--backend", "tensorrt"], (1, "with --cache DIR")),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(
-    run: Run, bundle: Path, arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+    run: Run, bundle: Path, arguments: list[str], code_and_words: tuple[int, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    code, words = code_and_words
     assert run(bundle, *arguments) == code
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+def test_a_bundle_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="there is no such folder"):
+        run(tmp_path / "nowhere")
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has an NVIDIA driver")
+def test_tensorrt_without_a_gpu_is_said_plainly(
+    run: Run, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bundle, "--backend", "tensorrt", "--cache", tmp_path) == 1
+    assert "GPU" in capsys.readouterr().err
+    assert not (bundle / "verification.json").exists()
+
+
+class Prepared:
+    """Stands in for the child that gets a plan ready: these outcomes, in turn."""
+
+    outcomes: ClassVar[list[preparation.Prepared | preparation.Failed]] = []
+    orders: ClassVar[list[preparation.Order]] = []
+
+    def __init__(self, order: preparation.Order) -> None:
+        self.orders.append(order)
+
+    def wait(self, timeout_s: float, progress: object) -> preparation.Prepared | preparation.Failed:
+        return self.outcomes.pop(0)
+
+
+@pytest.mark.fault("F14")
+def test_a_wrong_old_plan_is_made_anew_and_a_wrong_new_one_fails(
+    demo: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "Preparation", Prepared)
+    old = preparation.Failed("the plan is wrong on this device", soon=True, anew=True)
+    new = preparation.Failed("TensorRT makes a wrong engine of this model", soon=False, anew=True)
+    good = preparation.Prepared({"plan": "x"}, "demo/1.0.0 compiled by TensorRT 11")
+    Prepared.orders, Prepared.outcomes = [], [old, good, old, new]
+    chosen = choose("tensorrt", demo, cache=tmp_path)
+    assert (chosen.spec.options, chosen.failure) == ({"plan": "x"}, None)
+    assert [order.anew for order in Prepared.orders] == [False, True]
+    chosen = choose("tensorrt", demo, cache=tmp_path)
+    found = verify(Order(demo, chosen.spec, chosen.about, failure=chosen.failure))
+    assert (found.verdict, found.failure) == (Verdict.FAILED, new.why)
+    Prepared.outcomes = [preparation.Failed("no TensorRT here", soon=False)]
+    with pytest.raises(EngineMissing, match="no TensorRT here"):
+        choose("tensorrt", demo, cache=tmp_path)
 
 
 @pytest.mark.fault("F15")
@@ -123,8 +177,6 @@ def test_an_fp16_graph_that_is_not_there_is_named(run: Run, bundle: Path) -> Non
 
 
 def test_an_fp16_graph_needs_the_build_stage(demo_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from engines.bundle import load_bundle
-
     bundle = load_bundle(demo_bundle)
     files = {**bundle.manifest.files, "model.fp16.onnx": "0" * 64}
     bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"files": files}))
