@@ -79,8 +79,14 @@ class Analysts:
         *,
         stop: threading.Event,
         on_finished: Callable[[Finished], None] | None = None,
+        look_on: Callable[[Analysis], None] = lambda _: None,
     ) -> None:
-        """``on_finished`` is called from an analyst's thread after each commit, and must be quick."""
+        """Make the threads.
+
+        ``on_finished`` is called from an analyst's thread after each commit, and must be quick; ``look_on`` with each
+        analysis once its files are written.
+        """
+        self._look_on = look_on
         self._store = store
         self._setting = setting
         self._ledger = ledger
@@ -190,6 +196,7 @@ class Analysts:
         self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
         self._tell(arrival, claim, answer, None)
         self._space.wrote(publish(self._store, claim.scan_id, analysis))
+        self._look_on(analysis)
 
     def _reject(self, arrival: Arrival, claim: Claim, rejection: Rejection) -> None:
         self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())

@@ -20,7 +20,7 @@ import cv2
 from agent import __version__
 from agent.analysts import Analysts, Finished
 from agent.answer.colours import ShelfColours
-from agent.answer.pipeline import Setting, merge_about
+from agent.answer.pipeline import Analysis, Setting, merge_about
 from agent.blame import CrashLedger
 from agent.config import Config, DermoscopeSection
 from agent.intake.capture import FileStamp
@@ -32,6 +32,7 @@ from agent.model import RunningModel
 from agent.publish import publish, publish_again
 from agent.records.space import SpaceGuard
 from agent.records.store import Clocks, Store
+from agent.upkeep.colour_watches import ColourWatches
 from calibration.shelf import FOLDER as SHELF
 from calibration.shelf import Shelf
 from engines.bundle import Bundle
@@ -85,6 +86,7 @@ class Daemon:
         except BaseException:
             self._model.stop()
             raise
+        self._colour_watches = ColourWatches(self._store)
         self._space = SpaceGuard(config.device.state_dir, config.store.quota_mb)
         self._setting = Setting(
             bundle=self._model.serving.bundle,
@@ -101,18 +103,29 @@ class Daemon:
                 require=config.calibration.require,
                 clock=lambda: datetime.now(timezone.utc),
                 clock_trusted=clock_trusted,
+                drift=self._colour_watches.warnings,
             ),
             decoding=threading.BoundedSemaphore(DECODING),
         )
         ledger = CrashLedger(config.device.state_dir / "analysing")
         self._analysts = Analysts(
-            self._store, self._setting, ledger, self._space, stop=self._stop, on_finished=self._on_finished
+            self._store,
+            self._setting,
+            ledger,
+            self._space,
+            stop=self._stop,
+            on_finished=self._on_finished,
+            look_on=self._look_on,
         )
         self._analysts.start()
         self._model.follow(self._use)
         for scope in config.dermoscopes:
             self._watch(scope)
         self._upkeep.start()
+
+    def _look_on(self, analysis: Analysis) -> None:
+        answer = analysis.answer
+        self._colour_watches.saw(answer.dermoscope_id, answer.calibration.profile_id, analysis.rgb)
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until a rung has passed its golden image; False where it took longer than ``timeout_s``."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_torch import Ready, Way
+import numpy as np
+from numpy.typing import NDArray
+
 from engines.backend import Images
 from engines.tensorrt.backend import OUTPUTS
 from engines.tensorrt.cuda import Device
@@ -20,6 +22,20 @@ from engines.tensorrt.session import Session
 from engines.tensorrt.versions import TensorRT
 
 _WARM = 10
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A way to run the model, warmed up for one batch size."""
+
+    engine_ms: Callable[[], float]
+    """One run on what the GPU's memory holds, in milliseconds by the GPU's own clock."""
+    call: Callable[[Images], NDArray[np.float32]]
+    """Pictures in the host's memory to probabilities in the host's memory."""
+
+
+Way = Callable[[int], Ready]
+"""Makes it ready for a batch size."""
 
 
 @dataclass(frozen=True)

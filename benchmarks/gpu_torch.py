@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MethodType
 
 import numpy as np
@@ -14,25 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.gpu_tensorrt import Ready, Way
 from build.export import Answering
 from build.vit import SelfAttention, VisionTransformer
 from engines.backend import Images
 
 _WARM = 5
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A way to run the model, warmed up for one batch size."""
-
-    engine_ms: Callable[[], float]
-    """One run on what the GPU's memory holds, in milliseconds by the GPU's own clock."""
-    call: Callable[[Images], NDArray[np.float32]]
-    """Pictures in the host's memory to probabilities in the host's memory."""
-
-
-Way = Callable[[int], Ready]
-"""Makes it ready for a batch size."""
 
 
 def _fused(self: SelfAttention, x: Tensor) -> Tensor:

@@ -28,6 +28,11 @@ def solve(residuals: Residuals, start: Floats) -> Floats:
     Returns:
         float64 ``[B, P]``; where a problem has no better place than its start, its start.
     """
+    with np.errstate(all="ignore"):  # a trial that goes too far overflows, and is not taken
+        return _solve(residuals, start)
+
+
+def _solve(residuals: Residuals, start: Floats) -> Floats:
     at: Floats = start.copy()
     problems, parameters = at.shape
     value = residuals(at[None])[0]

@@ -66,9 +66,24 @@ class ShelfColours:
     """Colours from the shelf's profiles. A profile activated meanwhile is used from the next capture on."""
 
     def __init__(
-        self, shelf: Shelf, *, require: bool, clock: Callable[[], datetime], clock_trusted: Callable[[], bool]
+        self,
+        shelf: Shelf,
+        *,
+        require: bool,
+        clock: Callable[[], datetime],
+        clock_trusted: Callable[[], bool],
+        drift: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:
-        """``require`` refuses captures of dermoscopes without a valid profile, as the configuration may ask."""
+        """Take profiles from a shelf.
+
+        Args:
+            shelf: where the technician's commands put them.
+            require: refuse captures of dermoscopes without a valid profile.
+            clock: wall time with its zone.
+            clock_trusted: whether it can be right.
+            drift: what is to be said of a dermoscope's colours since its calibration.
+        """
+        self._drift = drift
         self._shelf, self._require = shelf, require
         self._clock, self._clock_trusted = clock, clock_trusted
 
@@ -90,7 +105,7 @@ class ShelfColours:
         about = Calibration(
             profile_id=standing.profile_id, state=CalibrationState(standing.state.value), age_days=standing.age_days
         )
-        return Colours(about, standing.sentences, active.corrector)
+        return Colours(about, (*standing.sentences, *self._drift(dermoscope_id)), active.corrector)
 
     def _look(self, dermoscope_id: str) -> tuple[ActiveProfile | None, Standing]:
         now, trusted = self._clock(), self._clock_trusted()

@@ -161,6 +161,10 @@ class Search:
         if edge_width(self.small, lattice, placement.cells, (reference.rows, reference.columns)) > WIDEST_EDGE:
             raise ChartNotFound("The chart is blurred, its patches run into each other: focus on it and hold still.")
         patches = measure(self.rgb, boxes, chosen, reference)
+        if _exchanged(patches.linear, reference.lab_d50[chosen]):
+            raise ChartNotFound(
+                "The picture's red, green and blue are exchanged: give the file as the camera wrote it."
+            )
         if _exposure(patches, reference.lab_d50[chosen]) < DARKEST:
             raise ChartNotFound("The chart is under-exposed: raise the exposure or the light and take it again.")
         if float((patches.variation > UNEVEN).mean()) > UNEVEN_SHARE:
@@ -188,3 +192,13 @@ class Search:
 def _exposure(patches: Patches, lab: FloatArray) -> float:
     """Light recorded over light reflected, the median patch; 1 puts a perfect white at the top of the scale."""
     return float(np.median(patches.linear.max(axis=1) / np.maximum(lab_to_linear(lab).max(axis=1), 1e-3)))
+
+
+def _exchanged(linear: FloatArray, lab: FloatArray) -> bool:
+    """Red runs against blue or green where the chart has it run along; a 3x3 matrix would fit this as well."""
+    seen, known = (np.log(np.maximum(each, 0.002)) for each in (linear, lab_to_linear(lab)))
+    for other in (1, 2):
+        ratios = np.stack([seen[:, 0] - seen[:, other], known[:, 0] - known[:, other]])
+        if (ratios.std(axis=1) > 0.2).all() and float(np.corrcoef(ratios)[0, 1]) < 0:
+            return True
+    return False

@@ -19,6 +19,7 @@ from calibration.chart.blobs import MOST_BLOBS, Blobs, FloatArray
 IntArray = NDArray[np.int64]
 
 FEWEST_NODES: Final = 4
+SETTLED_NODES: Final = 9
 CUT: Final = (0.85, 1.18)
 """Side of a patch relative to the usual between which it was seen whole; others say less about where they lie."""
 STRAY: Final = 0.22
@@ -83,10 +84,16 @@ def _largest(blobs: Blobs, free: NDArray[np.bool_]) -> tuple[Lattice, IntArray] 
             lattice = _fit(blobs, free, places)
             if lattice is None:
                 continue
-            tried[lattice[1]] = True  # a patch of a grid that was grown would grow the same grid
-            if best is None or len(lattice[1]) > len(best[1]):
+            if len(lattice[1]) >= SETTLED_NODES:
+                tried[lattice[1]] = True  # its other patches would grow the same grid
+            if best is None or _rank(lattice[0]) > _rank(best[0]):
                 best = lattice
     return best
+
+
+def _rank(lattice: Lattice) -> tuple[int, float]:
+    """More patches are better; of as many, those that lie closer, since diagonals make a grid, too."""
+    return len(lattice.nodes), lattice.side
 
 
 def _bases(blobs: Blobs, free: NDArray[np.bool_], seed: int) -> list[tuple[FloatArray, FloatArray]]:

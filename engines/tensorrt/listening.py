@@ -34,6 +34,7 @@ _REMEDIES: Final[dict[str, str]] = {
     r"CUDA initialization failure|cudaError|CUDA driver version|no CUDA-capable|CUDA error": (
         "the GPU or its driver does not answer: see dmesg, and install the driver again"
     ),
+    r"workspace": "it needs more working memory than it was allowed: give it more --workspace-mb, or leave that out",
     r"Could not find any implementation|[Nn]o implementation": (
         "TensorRT has no kernel for a part of the network here: update TensorRT, give it more --workspace-mb, or"
         " compile with another --typing or --precision"

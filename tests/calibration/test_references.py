@@ -103,7 +103,10 @@ def test_a_cgats_file_of_the_24_patches_needs_no_layout(tmp_path: Path) -> None:
         (json.dumps(as_json(colour="red")), "colour"),
         (json.dumps(as_json(neutral=["white"])), "no patch 'white'"),
         (json.dumps(as_json(patches=[{"name": "p", "lab": [1, 2, 3]}] * 6)), "two patches are called 'p'"),
-        (json.dumps(as_json(patches=[{"name": f"p{n}", "lab": [120, 2, 3]} for n in range(6)])), "'p0' has no possible"),
+        (
+            json.dumps(as_json(patches=[{"name": f"p{n}", "lab": [120, 2, 3]} for n in range(6)])),
+            "'p0' has no possible",
+        ),
         (json.dumps(as_json(patches=[{"name": f"p{n}", "lab": [50, n, 3]} for n in range(5)])), "patches"),
         ("{not json", "the file"),
         ("hello\n", "no reference file"),
@@ -132,5 +135,3 @@ def test_a_missing_and_a_huge_file(tmp_path: Path) -> None:
     (tmp_path / "huge.json").write_bytes(b"{" * 1_000_001)
     with pytest.raises(ReferenceUnreadable, match="larger than 1 MB"):
         read_reference(tmp_path / "huge.json")
-
-

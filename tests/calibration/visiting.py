@@ -49,7 +49,7 @@ def file_of(folder: Path, kind: str) -> Path:
     """A picture as a file."""
     path = folder / f"{kind}.png"
     if not path.exists():
-        Image.fromarray(shot(kind)).save(path)
+        Image.fromarray(shot(kind)).save(path, compress_level=1)
     return path
 
 

@@ -31,6 +31,15 @@ _XYZ_TO_SRGB = np.linalg.inv(
 )
 
 
+def encode(linear: FloatArray) -> FloatArray:
+    """The sRGB curve (IEC 61966-2-1), 0..1 to 0..1."""
+    clipped = np.clip(linear, 0.0, 1.0)
+    return np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055)
+
+
+_ENCODED = encode(np.linspace(0.0, 1.0, 65536)).astype(np.float32) * 255
+
+
 @dataclass(frozen=True)
 class Camera:
     """What stands between the chart and the file; all of it acts in linear light."""
@@ -74,12 +83,6 @@ def lab_to_linear_srgb(lab_d50: FloatArray) -> FloatArray:
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _D50
     adaptation = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D65) / (_BRADFORD @ _D50)) @ _BRADFORD
     return np.asarray(xyz @ (_XYZ_TO_SRGB @ adaptation).T, dtype=np.float64)
-
-
-def encode(linear: FloatArray) -> FloatArray:
-    """The sRGB curve (IEC 61966-2-1), 0..1 to 0..1."""
-    clipped = np.clip(linear, 0.0, 1.0)
-    return np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055)
 
 
 def render_chart(
@@ -180,17 +183,18 @@ def through_dermoscope(
             flat = flat * (1 - barrel * radius**2)[:, None]
         return np.asarray(flat + middle, dtype=np.float64)
 
-    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2) - middle
+    pixels = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    grid = np.stack(pixels, axis=-1).reshape(-1, 2) - middle.astype(np.float32)
     if barrel:  # the inverse of place(), by fixed-point steps
         flat = grid.copy()
         for _ in range(12):
             radius = np.hypot(flat[:, 0], flat[:, 1]) / (min(size) / 2)
             flat = grid / np.maximum(1 - barrel * radius**2, 0.2)[:, None]
         grid = flat
-    source = ((grid / scale) @ turn + np.array(centre)) * pitch + margin
+    source = (grid @ (turn * pitch / scale).astype(np.float32)) + (np.array(centre, np.float32) * pitch + margin)
     field_mask = None
     if round_field:
-        distance = np.hypot(*np.meshgrid(np.arange(width) - middle[0], np.arange(height) - middle[1]))
+        distance = np.hypot(pixels[0] - middle[0], pixels[1] - middle[1])
         field_mask = np.clip((min(size) / 2 - 4 - distance) / 3, 0.0, 1.0)
     maps = source.reshape(height, width, 2).astype(np.float32)
     return _expose(reference, texture, maps, place, camera, size, gap, seed, field_mask)
@@ -258,7 +262,7 @@ def _expose(  # noqa: PLR0917
     size: tuple[int, int],
     gap: float,
     seed: int,
-    field_mask: FloatArray | None = None,
+    field_mask: NDArray[np.floating] | None = None,
 ) -> ChartShot:
     height, width = size
     if mapping.shape == (3, 3):
@@ -280,23 +284,27 @@ def _expose(  # noqa: PLR0917
         * np.array(camera.illuminant)
         * camera.exposure
     )
-    rgb = _record(linear.astype(np.float64) @ matrix.T, camera, seed, field_mask)
+    rgb = _record(linear @ matrix.T.astype(np.float32), camera, seed, field_mask)
     assert callable(place)
     return ChartShot(rgb, place(centres), place(corners), truth, reference.patch_names)
 
 
-def _record(linear: FloatArray, camera: Camera, seed: int, field_mask: FloatArray | None = None) -> Picture:
+def _record(
+    linear: NDArray[np.floating], camera: Camera, seed: int, field_mask: NDArray[np.floating] | None = None
+) -> Picture:
     """Light to file: lamp, exposure, vignette, blur, sensor noise, the sRGB curve, eight bits."""
     height, width = linear.shape[:2]
-    light = (linear + camera.glare) * np.array(camera.illuminant) * camera.exposure
+    light = (linear.astype(np.float32) + np.float32(camera.glare)) * np.array(camera.illuminant, np.float32)
+    light *= np.float32(camera.exposure)
     if camera.vignette:
-        y, x = np.mgrid[0:height, 0:width]
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
         radius = np.hypot(x - width / 2, y - height / 2) / np.hypot(width / 2, height / 2)
-        light = light * (1 - camera.vignette * radius**2)[..., None]
+        light *= (1 - np.float32(camera.vignette) * radius**2)[..., None]
     if camera.blur:
         light = cv2.GaussianBlur(light, (0, 0), camera.blur)
     if field_mask is not None:
-        light = light * field_mask[..., None]
-    encoded = encode(light) * 255.0
-    noise = np.random.default_rng(seed).normal(0.0, camera.noise, encoded.shape) if camera.noise else 0.0
-    return np.clip(np.rint(encoded + noise), 0, 255).astype(np.uint8)
+        light = light * field_mask[..., None].astype(np.float32)
+    encoded = _ENCODED[(np.clip(light, 0.0, 1.0) * 65535 + 0.5).astype(np.uint16)]
+    if camera.noise:
+        encoded += np.random.default_rng(seed).standard_normal(encoded.shape, np.float32) * np.float32(camera.noise)
+    return np.clip(np.rint(encoded), 0, 255).astype(np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,28 @@ class Stream:
         CARD.check("synchronize")
         CARD.wait(self._stream)
         return self
+
+
+class Event:
+    def __init__(self, flags: int = 0) -> None:
+        CARD.check("Event")
+        self._at = 0.0
+
+    def record(self, stream: Stream | None = None) -> Event:
+        assert stream is not None
+        stream._stream.add(self._note)
+        self._stream = stream
+        return self
+
+    def _note(self) -> None:
+        self._at = time.perf_counter()
+
+    def synchronize(self) -> Event:
+        CARD.wait(self._stream._stream)
+        return self
+
+    def time_till(self, event: Event) -> float:
+        return (event._at - self._at) * 1e3
 
 
 class DeviceAllocation:

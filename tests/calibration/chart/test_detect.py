@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 
 from calibration.chart import ChartNotFound, Detection, detect_chart
 from calibration.chart import detect as module
+from calibration.chart.blobs import Blobs
 from calibration.chart.detect import Kind
-from calibration.references import COLORCHECKER24, read_reference
+from calibration.references import COLORCHECKER24, ReferenceChart, read_reference
 from tests.fakes.charts import DULL, WARM, Camera, ChartShot, render_chart, shots_at
 
 SIZE = (480, 720)
@@ -164,8 +164,10 @@ def test_grey_only(plain: ChartShot) -> None:
     assert "no colours" in sentence(grey)
 
 
-def test_red_and_blue_exchanged_is_no_chart(plain: ChartShot) -> None:
-    sentence(np.ascontiguousarray(plain.rgb[..., ::-1]))
+@pytest.mark.parametrize("order", [(2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_exchanged_channels_are_refused(plain: ChartShot, order: tuple[int, ...]) -> None:
+    """A 3x3 matrix can put them right, so the residuals alone would not tell."""
+    assert "exchanged" in sentence(plain.rgb[..., list(order)])
 
 
 @pytest.mark.parametrize(
@@ -204,10 +206,8 @@ class TestCorners:
         off = plain.corners + np.array([[8, -8], [-8, 6], [8, 8], [-7, -8]])
         assert place_error(detect_chart(plain.rgb, corners=off), plain) < 0.15
 
-    def test_where_the_search_cannot_see_the_patches(
-        self, plain: ChartShot, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "find_blobs", lambda *_: module.Blobs(np.empty((0, 2)), np.empty(0)))
+    def test_where_the_search_cannot_see_the_patches(self, plain: ChartShot, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "find_blobs", lambda *_: Blobs(np.empty((0, 2)), np.empty(0)))
         assert place_error(detect_chart(plain.rgb, corners=plain.corners), plain) < 0.2
 
     def test_upside_down_and_turned(self) -> None:
@@ -237,27 +237,30 @@ class TestCorners:
         assert words in sentence(plain.rgb, corners=corners)
 
 
-class TestOwnTarget:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> ReferenceChart:
     """A vendor's own small chart from a file."""
+    chosen = ["red", "green", "blue", "yellow", "white", "neutral 5", "black", "cyan", "light skin", "dark skin"]
+    index = [COLORCHECKER24.patch_names.index(name) for name in chosen]
+    patches = [{"name": n, "lab": COLORCHECKER24.lab_d50[i].tolist()} for n, i in zip(chosen, index, strict=True)]
+    path = tmp_path_factory.mktemp("target") / "own.json"
+    path.write_text(json.dumps({"name": "own", "rows": 2, "columns": 5, "patches": patches}))
+    return read_reference(path)
 
-    @pytest.fixture(scope="class")
-    def target_file(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        chosen = ["red", "green", "blue", "yellow", "white", "neutral 5", "black", "cyan", "light skin", "dark skin"]
-        index = [COLORCHECKER24.patch_names.index(name) for name in chosen]
-        patches = [{"name": n, "lab": COLORCHECKER24.lab_d50[i].tolist()} for n, i in zip(chosen, index, strict=True)]
-        path = tmp_path_factory.mktemp("target") / "own.json"
-        path.write_text(json.dumps({"name": "own", "rows": 2, "columns": 5, "patches": patches}))
-        return path
 
-    def test_found(self, target_file: Path) -> None:
-        own = read_reference(target_file)
-        shot = render_chart(own, size=SIZE, rotation=25.0, camera=Camera(DULL, WARM))
-        found = detect_chart(shot.rgb, target=own)
-        assert found.patches.names == own.patch_names
-        assert found.kind == "own"
-        assert place_error(found, shot) < 0.15
+def test_an_own_target_is_found(own: ReferenceChart) -> None:
+    shot = render_chart(own, size=SIZE, rotation=25.0, camera=Camera(DULL, WARM))
+    found = detect_chart(shot.rgb, target=own)
+    assert found.patches.names == own.patch_names
+    assert found.kind == "own"
+    assert place_error(found, shot) < 0.15
 
-    def test_not_confused_with_the_classic(self, target_file: Path, plain: ChartShot) -> None:
-        own = read_reference(target_file)
-        sentence(plain.rgb, target=own)
-        sentence(render_chart(own, size=SIZE).rgb)
+
+def test_an_own_target_and_the_classic_are_not_confused(own: ReferenceChart, plain: ChartShot) -> None:
+    sentence(plain.rgb, target=own)
+    sentence(render_chart(own, size=SIZE).rgb)
+
+
+def test_patches_without_a_frame_between_them(own: ReferenceChart) -> None:
+    shot = render_chart(own, size=SIZE, gap=0.0)
+    assert place_error(detect_chart(shot.rgb, target=own), shot) < 0.15

@@ -47,7 +47,6 @@ def test_every_chart_is_found(shared_data: Path, name: str) -> None:
     size = np.array([rgb.shape[1], rgb.shape[0]])
     for patch, place in zip((0, 23), PHOTOGRAPHS[name], strict=True):
         box = found.patches.boxes[patch]
-        assert box.min(axis=0) < pytest.approx(np.array(place) * size)
         assert (np.array(place) * size > box.min(axis=0)).all()
         assert (np.array(place) * size < box.max(axis=0)).all()
     assert found.patches.variation.max() < 0.05

@@ -23,8 +23,6 @@ from engines.verification.gates import Gate, Outcome, Unit, Verdict
 from engines.verification.record import Verification, to_json
 from tests.fakes.bundles import copy_bundle, new_version, replace_file, small_bundle, wrong_golden
 
-Tested = list[str]
-
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
@@ -215,7 +213,7 @@ def two(ledger: Ledger, demo_bundle: Path) -> Ledger:
 
 
 def test_going_back_proves_the_old_bundle_first(two: Ledger) -> None:
-    tested: Tested = []
+    tested: list[str] = []
     state = go_back(two, DEMO_TRUST, test=lambda bundle: tested.append(bundle.label))
     assert tested == ["demo/1.0.0"]
     assert state.active is not None

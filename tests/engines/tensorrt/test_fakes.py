@@ -105,6 +105,14 @@ def test_functions_of_pycuda_have_the_real_names() -> None:
     real = pytest.importorskip("pycuda.driver", reason="pycuda is not installed")
     for name in [*_functions(fake_pycuda), "Error", "LogicError", "LaunchError"]:
         assert hasattr(real, name), name
-    for name in ("Context", "Device", "Stream", "DeviceAllocation", "PagelockedHostAllocation", "host_alloc_flags"):
+    for name in (
+        "Context",
+        "Device",
+        "Event",
+        "Stream",
+        "DeviceAllocation",
+        "PagelockedHostAllocation",
+        "host_alloc_flags",
+    ):
         for member in _public(getattr(fake_pycuda, name)):
             assert hasattr(getattr(real, name), member), f"{name}.{member}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from engines.backend import BundleError
 from engines.bundle import Bundle, load_bundle
 from engines.tensorrt.apart import Request, compile_apart
 from engines.tensorrt.builder import CompileOrder, compile_plan, plan_key
@@ -76,9 +77,7 @@ def test_fp16_weights_are_half_the_plans_growth(tensorrt: TensorRT, demo_bundle:
     half = export_fp16(folder / "model.onnx", tmp_path / "half.onnx")
     replace_file(folder, "model.fp16.onnx", half.read_bytes())
     plan = compile_plan(load_bundle(folder), PLAIN, cache=tmp_path, tensorrt=tensorrt, gpu=ADA)
-    weights = sum(
-        len(tensor.raw_data) for tensor in onnx.load(half, load_external_data=False).graph.initializer
-    )  # 11 MB in FP16, 22 MB in FP32
+    weights = sum(len(tensor.raw_data) for tensor in onnx.load(half).graph.initializer)  # 11 MB; in FP32 it were 22
     assert weights < plan.size_bytes < 1.6 * weights
 
 
@@ -104,13 +103,9 @@ def test_a_gpu_that_it_does_not_build_for_is_told(tensorrt: TensorRT, bundle: Bu
         compile_plan(bundle, PLAIN, cache=cache, tensorrt=tensorrt, gpu=HOPPER)
 
 
-def test_too_little_working_memory_is_told_or_enough(tensorrt: TensorRT, bundle: Bundle, cache: Path) -> None:
-    try:
-        plan = compile_plan(bundle, CompileOrder(workspace_bytes=1), cache=cache, tensorrt=tensorrt, gpu=ADA)
-    except PlanError as error:
-        assert "\n" not in str(error)  # noqa: PT017
-    else:
-        assert plan.size_bytes > 0
+def test_too_little_working_memory_is_told(tensorrt: TensorRT, bundle: Bundle, cache: Path) -> None:
+    with pytest.raises(PlanError, match=r"built no plan: Myelin .*within workspace limit.*give it more --workspace-mb"):
+        compile_plan(bundle, CompileOrder(workspace_bytes=1), cache=cache, tensorrt=tensorrt, gpu=ADA)
 
 
 @pytest.mark.fault("F15")
@@ -175,8 +170,6 @@ def test_its_errors_come_back_as_they_are(bundle: Bundle, cache: Path, tmp_path:
             compile_apart(Request(bundle.folder, cache, gpu=ADA))
     unsigned = copy_bundle(demo_bundle, tmp_path / "unsigned")
     (unsigned / "signature.json").unlink()
-    from engines.backend import BundleError
-
     with pytest.raises(BundleError, match="the bundle is not signed"):
         compile_apart(Request(unsigned, cache, gpu=ADA, experimental=True))
 

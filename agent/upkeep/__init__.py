@@ -1,0 +1,1 @@
+"""What looks on while the agent works, and looks after it."""
