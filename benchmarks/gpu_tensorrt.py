@@ -19,7 +19,7 @@ from engines.tensorrt.graphs import import_driver
 from engines.tensorrt.listening import Heard, make_logger
 from engines.tensorrt.network import INPUT
 from engines.tensorrt.session import Session
-from engines.tensorrt.versions import TensorRT
+from engines.tensorrt.versions import NoTensorRT, TensorRT
 
 _WARM = 10
 
@@ -52,6 +52,8 @@ def build(tensorrt: TensorRT, gpu: Gpu, graph: Path, *, max_batch: int, size: in
 
     The agent's own way is ``engines.tensorrt.builder``, which takes no network without attention.
     """
+    if not tensorrt.strong:
+        raise NoTensorRT(f"{tensorrt.label} has no strongly typed networks; 10 or newer is needed here")
     trt, heard, started = tensorrt.module, Heard(), time.monotonic()
     builder = trt.Builder(logger := make_logger(trt, heard))
     kinds = trt.NetworkDefinitionCreationFlag

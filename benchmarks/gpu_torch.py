@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from types import MethodType
 
@@ -87,7 +88,8 @@ class TorchWays:
 
     def scripted(self, batch: int) -> Ready:
         """TorchScript: traced and frozen."""
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as such: it is a peer, not a way to go
             traced = torch.jit.trace(self._half, self._inputs(batch), check_trace=False)  # type: ignore[no-untyped-call]
             frozen = torch.jit.freeze(traced)
         return self._ready(frozen, batch)

@@ -260,6 +260,6 @@ def _picture_set(order: Order) -> PictureSet | None:
         return None
     labels = [picture.label for picture in order.pictures]
     counts = {name: labels.count(index) for index, name in enumerate(CLASSES) if index in labels}
-    folder = Path(order.folder).name
+    folder = "/".join(Path(order.folder).parts[-2:])  # no more of this machine's paths than tells the set
     drawn_from = max(order.drawn_from, len(order.pictures))
     return PictureSet(folder, len(order.pictures), drawn_from, order.seed, digest(order.pictures), counts)

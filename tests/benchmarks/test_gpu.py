@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import gpu as bench
-from benchmarks.gpu_tensorrt import Built, Ready, TensorRtWays, build
+from benchmarks.gpu_tensorrt import Built, Ready, TensorRtWays
 from engines.tensorrt.gpu import EXIT_NO_GPU, Gpu, NoGpu
 from tests.fakes import pretended_gpu
 from tests.fakes.fake_gpu import reset
@@ -83,26 +82,3 @@ def test_torchs_ways_give_the_models_probabilities() -> None:
         ready = way(2)
         np.testing.assert_allclose(ready.call(images), ways.right(images), atol=1e-5)
         assert ready.engine_ms() > 0
-
-
-def test_the_attention_output_can_be_taken_off(tmp_path: Path) -> None:
-    """With TensorRT-RTX's real builder, which needs no card."""
-    pytest.importorskip("torch")
-    pytest.importorskip("onnx")
-    pytest.importorskip("tensorrt_rtx_bindings")
-    from build.export import export_onnx
-    from build.fp16 import export_fp16
-    from build.random_bundle import random_model
-    from build.vit import ViTConfig
-    from engines.tensorrt.versions import find_tensorrt
-
-    config = ViTConfig(image_size=32, patch_size=16, layers=1, heads=2, width=32, mlp_width=64, classes=7)
-    export_onnx(random_model(config), tmp_path / "model.onnx", fp16_weights=False)
-    half = export_fp16(tmp_path / "model.onnx", tmp_path / "model.fp16.onnx")
-    tensorrt = find_tensorrt(experimental=True)
-    card = Gpu("a card", (8, 6), 8 << 30, "580", cuda=(13, 0))
-    for attention, outputs in ((True, ("probabilities", "attention")), (False, ("probabilities",))):
-        built = build(tensorrt, card, half, max_batch=2, size=32, attention=attention)
-        assert built.outputs == outputs
-        assert (b"attention" in built.plan) is attention or attention is False
-        assert len(built.plan) > 1000

@@ -222,9 +222,7 @@ def test_another_whole_profile_under_the_same_name_is_found(shelf: Shelf) -> Non
     other = variant(operator="Eve")
     bring(shelf, other)
     folder = shelf.profile_folder(SCOPE, profile.profile_id)
-    (folder / "profile.json").write_bytes(
-        (shelf.profile_folder(SCOPE, other.profile_id) / "profile.json").read_bytes()
-    )
+    (folder / "profile.json").write_bytes((shelf.profile_folder(SCOPE, other.profile_id) / "profile.json").read_bytes())
     with pytest.raises(ProfileError, match="not the profile that was activated"):
         shelf.active(SCOPE)
 
@@ -303,9 +301,7 @@ def test_two_commands_do_not_write_over_each_other(shelf: Shelf) -> None:
     assert [event.sequence for event in record.events] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_lock_that_is_held_is_waited_for_no_longer_than_said(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_is_held_is_waited_for_no_longer_than_said(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelf_files, "LOCK_TIMEOUT_S", 0.1)
     with locked(shelf.place(SCOPE)), pytest.raises(ShelfError, match="another calibrate command"):
         put_profile(shelf, fitted()[0], {})
