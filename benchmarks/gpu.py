@@ -200,8 +200,8 @@ def table(results: Results, batches: Sequence[int]) -> str:
             *(f"| {a} | {b} |" for a, b in results.agent),
         ]
     if results.peak_tflops is not None:
-        peaks = f"this card's best: {results.peak_tflops:.0f} TFLOP/s in FP16 (8192³ product), {results.peak_gb_s:.0f} GB/s (copy)"
-        lines += ["", f"Floor: the larger of {GFLOP} GFLOP a picture and {WEIGHTS_MB:.0f} MB a run, at {peaks}."]
+        best = f"{results.peak_tflops:.0f} TFLOP/s (FP16 product, 8192³) and {results.peak_gb_s:.0f} GB/s (copy)"
+        lines += ["", f"Floor: the larger of {GFLOP} GFLOP a picture and {WEIGHTS_MB:.0f} MB a run, at {best}."]
     return "\n".join([*lines, *(f"\n- {note}" for note in results.notes)])
 
 

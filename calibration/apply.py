@@ -11,7 +11,7 @@ import numpy as np
 from calibration.colour import Floats, linear_to_srgb, srgb_to_linear
 from calibration.colour_model import ColourModel
 from calibration.fixed_point import RGB, FixedPointModel, Gains
-from calibration.flatfield import GainMap, centres
+from calibration.flatfield import GainMap, centres, shares
 
 Region = tuple[float, float, float, float]
 """Top, left, height and width of a part of a picture, as fractions of its height and width."""
@@ -19,19 +19,7 @@ Region = tuple[float, float, float, float]
 WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
 _TILE: Final = (48, 512)
 """Rows and columns that are corrected together: all that they need on their way stays in the processor's cache."""
-_BLOCK: Final = 16
-"""Rows between those that the gain map is looked up for; between them the gains are a straight line."""
 _KEPT: Final = 8
-
-
-def _straight() -> Gains:
-    """Shares ``[_BLOCK, 3]`` of the looked up rows above, within and below a block in each row of it."""
-    place = (np.arange(_BLOCK) + 0.5) / _BLOCK - 0.5
-    above, below = np.maximum(-place, 0.0), np.maximum(place, 0.0)
-    return np.stack([above, 1.0 - above - below, below], axis=1).astype(np.float32)
-
-
-_STRAIGHT: Final = _straight()
 
 
 def reference_apply(model: ColourModel, rgb: RGB, gain: GainMap | None = None, region: Region = WHOLE) -> Floats:
@@ -133,20 +121,18 @@ class _TileGains:
     """The gain map at each pixel, tile by tile: the whole would be twelve bytes to each pixel."""
 
     def __init__(self, gain: GainMap, height: int, width: int) -> None:
-        middles = (np.arange(-1, -(-height // _BLOCK) + 1) + 0.5) * _BLOCK / height
-        knots = gain.at(middles, centres(gain.gain.shape[1]))
-        wide = cv2.resize(knots, (width, len(knots)), interpolation=cv2.INTER_LINEAR)
-        self._knots = np.asarray(wide, np.float32).reshape(len(knots), -1)
+        cells = gain.gain.shape[0]
+        wide = cv2.resize(gain.gain, (width, cells), interpolation=cv2.INTER_LINEAR)
+        self._wide = np.asarray(wide, np.float32).reshape(cells, -1)
+        self._shares = shares(centres(height), cells)
 
     def of(self, rows: slice, columns: slice) -> Gains:
-        """Of a tile whose first row starts a block: float32 ``[rows, columns, 3]``."""
-        first, last = rows.start // _BLOCK, -(-rows.stop // _BLOCK)
-        values = slice(3 * columns.start, 3 * columns.stop)
-        gains = np.empty(((last - first) * _BLOCK, values.stop - values.start), np.float32)
-        for block in range(first, last):
-            start = (block - first) * _BLOCK
-            np.matmul(_STRAIGHT, self._knots[block : block + 3, values], out=gains[start : start + _BLOCK])
-        return gains[: rows.stop - rows.start].reshape(rows.stop - rows.start, -1, 3)
+        """Of a tile: float32 ``[rows, columns, 3]``."""
+        down = self._shares[rows]
+        used = np.flatnonzero(down.any(axis=0))
+        cells = slice(int(used[0]), int(used[-1]) + 1)
+        gains: Gains = down[:, cells] @ self._wide[cells, 3 * columns.start : 3 * columns.stop]
+        return gains.reshape(len(down), -1, 3)
 
 
 def _check(rgb: RGB) -> None:

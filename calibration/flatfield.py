@@ -77,10 +77,10 @@ class GainMap:
 
     def at(self, down: ArrayLike, across: ArrayLike) -> NDArray[np.float32]:
         """The gains where rows ``down [H]`` and columns ``across [W]`` cross (0 to 1 of the picture): ``[H, W, 3]``."""
-        rows, columns = (_between(where, cells) for where, cells in zip((down, across), self.gain.shape, strict=False))
-        tall = _blend(self.gain, *rows)
-        wide: NDArray[np.float32] = _blend(tall.transpose(1, 0, 2), *columns).transpose(1, 0, 2)
-        return np.ascontiguousarray(wide)
+        rows, columns = (shares(where, cells) for where, cells in zip((down, across), self.gain.shape, strict=False))
+        tall = (rows @ self.gain.reshape(len(self.gain), -1)).reshape(len(rows), -1, 3)
+        wide: NDArray[np.float32] = columns @ tall
+        return wide
 
 
 def centres(count: int, start: float = 0.0, extent: float = 1.0) -> Floats:
@@ -88,18 +88,14 @@ def centres(count: int, start: float = 0.0, extent: float = 1.0) -> Floats:
     return start + extent * (np.arange(count) + 0.5) / count
 
 
-def _between(where: ArrayLike, cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The cell before each place, and how far on to the next it is; the border's cells go on beyond the border."""
+def shares(where: ArrayLike, cells: int) -> NDArray[np.float32]:
+    """Each cell's share in a straight line through the cells' middles, at places 0 to 1: float32 ``[N, cells]``.
+
+    Beyond the first and the last middle the line goes on level.
+    """
     place = np.clip(np.asarray(where, dtype=np.float64) * cells - 0.5, 0.0, cells - 1.0)
-    before = np.minimum(place.astype(np.intp), max(0, cells - 2))
-    return before, (place - before).astype(np.float32)
-
-
-def _blend(values: NDArray[np.float32], before: NDArray[np.intp], on: NDArray[np.float32]) -> NDArray[np.float32]:
-    after = np.minimum(before + 1, len(values) - 1)
-    share = on[:, None, None]
-    blended: NDArray[np.float32] = values[before] * (1 - share) + values[after] * share
-    return blended
+    share = 1.0 - np.abs(place[:, None] - np.arange(cells))
+    return np.maximum(share, 0.0).astype(np.float32)
 
 
 def gain_map(frames: Sequence[Frame]) -> GainMap:

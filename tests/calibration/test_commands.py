@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms
 from calibration.record import What
 from calibration.shelf import Shelf
 from calibration.standing import State
-from tests.calibration.visiting import NOW, SIZE, Technician, shot
+from tests.calibration.visiting import NOW, Technician, shot
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_detect_finds_and_shows(ana: Technician) -> None:
     assert said.code == 0
     assert "ColorChecker24" in said.out
     with Image.open(ana.folder / "seen" / "chart1-chart.png") as picture:
-        assert picture.size == (SIZE[1], SIZE[0])
-        assert (np.asarray(picture) != shot("chart1")).any(), "the patches are marked"
+        green = (np.asarray(picture) == (0, 220, 0)).all(axis=-1)
+        assert green.mean() > 0.01, "the patches are marked"
 
 
 def test_detect_as_json(ana: Technician) -> None:
@@ -208,7 +209,10 @@ def test_a_vendors_own_target(ana: Technician) -> None:
 
 
 def test_the_whole_way(ana: Technician) -> None:
-    ana.activates()
+    assert ana.types("flatfield", ana.has("white0"), ana.has("white1")).code == 0
+    assert ana.types("fit", ana.has("chart1")).code == 0
+    assert ana.types("verify", ana.has("chart2")).code == 0
+    assert ana.types("activate").code == 0
     active = shelf_of(ana).active("scope-1")
     assert active is not None
     assert active.state(NOW) is State.VALID
@@ -217,7 +221,7 @@ def test_the_whole_way(ana: Technician) -> None:
 
 
 def test_the_fitted_shot_proves_nothing(ana: Technician) -> None:
-    ana.types("fit", ana.has("chart1"))
+    ana.fits()
     said = ana.types("verify", ana.has("chart1"))
     assert said.code == 2
     assert "the very shot" in said.err
@@ -225,7 +229,7 @@ def test_the_fitted_shot_proves_nothing(ana: Technician) -> None:
 
 
 def test_another_lamp_is_blocked_and_then_only_an_override_helps(ana: Technician) -> None:
-    ana.types("fit", ana.has("chart1"), "--no-flatfield")
+    ana.fits()
     said = ana.types("verify", ana.has("lamp"))
     assert said.code == 2
     assert "BLOCKED" in said.out
@@ -239,8 +243,8 @@ def test_another_lamp_is_blocked_and_then_only_an_override_helps(ana: Technician
     assert shelf_of(ana).active("scope-1") is None
     said = ana.types("activate", "--override", "--name", "Dr Okafor", "--reason", "only lamp here")
     assert said.code == 0
-    assert "Dr Okafor: only lamp here" in said.out
-    assert "override: Dr Okafor: only lamp here" in ana.types("history").out
+    assert "Dr Okafor: only lamp here" in said.text
+    assert "override: Dr Okafor: only lamp here" in ana.types("history").text
 
 
 def test_a_reshot_verification_of_the_profile_in_use(ana: Technician) -> None:
@@ -253,7 +257,7 @@ def test_a_reshot_verification_of_the_profile_in_use(ana: Technician) -> None:
     assert made["after"]["mean"] - made["commissioning"] > 4.0
     said = ana.types("status")
     assert said.code == 4
-    assert "did not hold against the chart" in said.out.replace("\n", " ")
+    assert "did not hold against the chart" in said.text
     assert ana.types("verify", ana.has("chart3")).code == 0
     assert ana.types("status").code == 0
 
@@ -263,7 +267,7 @@ def test_after_a_month_it_is_stale(ana: Technician) -> None:
     ana.now = NOW + timedelta(days=27)
     said = ana.types("status")
     assert said.code == 0
-    assert "expires on 31 December 2026: plan a calibration" in said.out.replace("\n", " ")
+    assert "expires on 31 December 2026: plan a calibration" in said.text
     ana.now = NOW + timedelta(days=30)
     assert ana.types("status").code == 4
     assert ana.types("verify", ana.has("chart2")).code == 4
@@ -274,8 +278,7 @@ def test_after_a_month_it_is_stale(ana: Technician) -> None:
 
 
 def test_rollback(ana: Technician) -> None:
-    ana.activates()
-    first = shelf_of(ana).record("scope-1").profile_ids()[0]
+    first = ana.activates().profile_id
     ana.types("fit", ana.has("chart3"))
     ana.types("verify", ana.has("chart2"))
     assert ana.types("activate").code == 0
@@ -305,7 +308,7 @@ def test_status_of_an_edited_profile(ana: Technician) -> None:
     path.write_text(path.read_text().replace("Ana Lopes", "Eve"))
     said = ana.types("status")
     assert said.code == 2
-    assert "was changed after it was made" in said.out.replace("\n", " ")
+    assert "was changed after it was made" in said.text
     for verb, words in (("activate", []), ("report", []), ("verify", [ana.has("chart3")])):
         said = ana.types(verb, *words)
         assert said.code == 2, verb
@@ -335,8 +338,7 @@ def test_one_dermoscope_need_not_be_named_and_its_config_is_found(ana: Technicia
 
 
 def test_another_dermoscopes_profile_is_not_taken(ana: Technician) -> None:
-    ana.types("fit", ana.has("chart1"))
-    profile_id = shelf_of(ana).record("scope-1").profile_ids()[0]
+    profile_id = ana.fits().profile_id
     said = ana.types("verify", ana.has("chart2"), "--dermoscope", "scope-2", "--profile", profile_id)
     assert said.code == 2
     assert f"{profile_id} belongs to the dermoscope scope-1" in said.err
@@ -363,13 +365,11 @@ def test_limits_of_the_settings_decide(ana: Technician) -> None:
         ("[calibration.limits]\nmean = 9.0\n", "not above those for a marginal"),
         ("[calibration]\nmax_age_days = 0\n", "calibration.max_age_days = 0"),
         ("[calibration]\nmax_age_days = true\n", "calibration.max_age_days = True"),
-        ("calibration = 3\n", "not valid TOML|must be a table"),
+        ("[calibration]\nlimits = 3\n", "must be a table"),
         ("[[", "not valid TOML"),
     ],
 )
 def test_wrong_settings_are_exit_78_and_name_the_key(ana: Technician, text: str, why: str) -> None:
-    import re
-
     path = config(ana.folder, text)
     said = ana.types("fit", ana.has("chart1"), "--operator", "A", "--config", path, at=False)
     assert said.code == 78
@@ -452,7 +452,7 @@ def test_apply_refuses_another_shape(ana: Technician) -> None:
 
 
 def test_apply_and_icc_need_a_profile_in_use(ana: Technician) -> None:
-    ana.types("fit", ana.has("chart1"))
+    ana.fits()
     for words in (["apply", ana.has("chart3"), "--out", "o"], ["export-icc", "--out", "o.icc"]):
         said = ana.types(str(words[0]), *words[1:])
         assert said.code == 2
@@ -464,7 +464,7 @@ def test_export_icc_is_read_by_pillow(ana: Technician) -> None:
     path = ana.folder / "scope-1.icc"
     said = ana.types("export-icc", "--out", path)
     assert said.code == 0
-    assert "no ICC profile can carry a gain map" in said.out.replace("\n", " ")
+    assert "no ICC profile can carry a gain map" in said.text
     profile = ImageCms.getOpenProfile(str(path))
     assert "scope-1" in ImageCms.getProfileDescription(profile)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -78,7 +79,7 @@ def test_a_lamp_that_changed_is_seen_and_so_is_its_repair(commissioned, lamp):
         states.append(watch.state)
     assert states[0] is State.DRIFTED
     assert states[-1] is State.STEADY
-    assert len([1 for before, now in zip(states, states[1:], strict=False) if before is not now]) == 1  # no flicker
+    assert len([1 for before, now in itertools.pairwise(states) if before is not now]) == 1  # no flicker
 
 
 def test_brightness_alone_is_not_the_lights_colour(commissioned):

@@ -16,9 +16,11 @@ from calibration.clock import Clock
 from calibration.commands import register, run
 from calibration.commands.desk import Desk
 from calibration.gates import Limits
+from calibration.keep import activate, put_profile, put_verification
 from calibration.look import Order, find
 from calibration.pictures import read_picture
 from calibration.profile import Profile, seal_profile
+from calibration.shelf import Shelf
 from calibration.verification import Verification, seal_verification
 from calibration.visit import Files, Who, make_flat_field, make_profile, make_verification
 from tests.fakes.charts import DULL, WARM, Camera, Picture, dermoscope_tiles, render_chart, white_frame
@@ -95,6 +97,11 @@ class Said:
     out: str
     err: str
 
+    @property
+    def text(self) -> str:
+        """``out`` without its line breaks."""
+        return " ".join(self.out.split())
+
 
 class Technician:
     """Calls commands in this process, as one who types them."""
@@ -121,9 +128,14 @@ class Technician:
         """A picture on the technician's disk."""
         return file_of(self.folder, kind)
 
-    def activates(self) -> None:
-        """The whole way, quickly: a flat field, a fit, a second shot, in use."""
-        assert self.types("flatfield", self.has("white0"), self.has("white1")).code == 0
-        assert self.types("fit", self.has("chart1")).code == 0
-        assert self.types("verify", self.has("chart2")).code == 0
-        assert self.types("activate").code == 0
+    def fits(self) -> Profile:
+        """A fitted profile on the shelf, from ``chart1``, without the wait."""
+        put_profile(Shelf(self.state / "calibration"), fitted()[0], fitted()[1])
+        return fitted()[0]
+
+    def activates(self) -> Profile:
+        """The same, verified with ``chart2`` and in use."""
+        shelf, profile = Shelf(self.state / "calibration"), self.fits()
+        put_verification(shelf, *verified())
+        activate(shelf, profile, WHO.operator, NOW)
+        return profile

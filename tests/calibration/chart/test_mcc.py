@@ -35,6 +35,11 @@ def test_boxes_come_back_from_the_process(shot: ChartShot) -> None:
     assert max(nearest) < 40
 
 
+def test_the_same_picture_gives_the_same_boxes(shot: ChartShot) -> None:
+    first, second = (mcc_boxes(shot.rgb, timeout_s=20.0) for _ in range(2))
+    assert [box.tolist() for box in first] == [box.tolist() for box in second]
+
+
 def test_nothing_found_does_not_crash() -> None:
     """The trap: asking for the best checker after a failed process() is a segmentation fault."""
     assert mcc_boxes(GREY, timeout_s=20.0) == []
