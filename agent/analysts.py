@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +25,7 @@ from agent.blame import CrashLedger
 from agent.intake.capture import Arrival, Capture, Unusable
 from agent.intake.reasons import Reason, Rejection, refuse
 from agent.intake.sidecar import Sidecar, read_sidecar
+from agent.pace import Pace
 from agent.publish import publish
 from agent.records.space import SpaceGuard
 from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
@@ -32,8 +34,10 @@ from engines.ladder import LadderExhausted
 
 log = logging.getLogger(__name__)
 
-ANALYSTS: Final = 4
-"""Threads that carry captures: some wait for the engine, and share its run, while others decode or write."""
+ANALYSTS: Final = 6
+"""Threads that carry captures: some wait for the engine, and share its run, while others decode or write.
+
+With a slow engine fewer are at work (`agent.pace`): captures that wait in their folder are late for nobody."""
 MAX_CRASHES: Final = 3
 """Analyses of one capture that may end with the whole process before the capture is refused (a poisonous file)."""
 MAX_ENGINE_FAULTS: Final = 3
@@ -95,6 +99,7 @@ class Analysts:
         self._on_finished = on_finished
         self._arrivals: queue.Queue[Arrival] = queue.Queue(maxsize=ANALYSTS)
         self._broken_off: deque[Arrival] = deque(maxlen=MAX_BROKEN_OFF)
+        self._pace = Pace(ANALYSTS)
         self._in_hand: set[str] = set()
         self._in_hand_changed = threading.Condition()
         self._threads = [
@@ -218,7 +223,10 @@ class Analysts:
             while not (setting := self._setting).ladder.wait_ready(0.5):
                 self._stop_if_asked()
             try:
-                with self._ledger.analysing(claim.scan_id) as waiting:
+                with (
+                    self._pace.inside(partial(self._at_once, setting), self._stop_if_asked),
+                    self._ledger.analysing(claim.scan_id) as waiting,
+                ):
                     return analyse(arrival, setting, claim.scan_id, sidecar, waiting)
             except EngineError as error:
                 faults += isinstance(error, LadderExhausted) and error.engine_was_healthy
@@ -226,6 +234,9 @@ class Analysts:
                 if faults >= MAX_ENGINE_FAULTS:
                     raise refuse(Reason.ENGINE_FAILED, times=MAX_ENGINE_FAULTS) from error
             self._stop_if_asked()
+
+    def _at_once(self, setting: Setting) -> int:
+        return self._pace.limit(setting.ladder.typical_run_s, setting.deadline_s)
 
     def _stop_if_asked(self) -> None:
         if self._stop.is_set():

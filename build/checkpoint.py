@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from build.fp16 import MAXIMUM
+from build.onnx_file import LIMIT
 from build.tensor_file import CheckpointError, TensorFile, read_tensors
 from build.vit import CONFIGS, VisionTransformer, ViTConfig
 from engines.classes import CLASSES
@@ -114,6 +115,8 @@ def load_checkpoint(path: Path, weights: str | None = None) -> Checkpoint:
     with torch.device("meta"):
         model = VisionTransformer(config)
     names = {name: _name_in_file(name, origin, file.state) for name in model.state_dict()}
+    if (size := 4 * sum(tensor.numel() for tensor in model.parameters())) > LIMIT:
+        raise CheckpointError(f"{path}: the network has {size / 1e9:.0f} GB, and a bundle's model ends at 2 GB")
     _check_fit(path, file.state, model, names, f"{architecture} under {origin.value}'s names")
     state = {name: file.state[theirs].detach().to(torch.float32, copy=True) for name, theirs in names.items()}
     sizes = {name: float(tensor.abs().max()) for name, tensor in state.items()}
@@ -219,12 +222,14 @@ def _check_fit(
 
 
 def _fits(tensor: Tensor, shape: tuple[int, ...]) -> bool:
-    return tuple(tensor.shape) == shape and tensor.is_floating_point() and tensor.layout is torch.strided
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return tuple(tensor.shape) == shape and tensor.is_floating_point() and plain
 
 
 def _described(tensor: Tensor) -> str:
     kind = "" if tensor.is_floating_point() else f" of {str(tensor.dtype).removeprefix('torch.')}"
-    return f"{list(tensor.shape)}{kind}" + ("" if tensor.layout is torch.strided else " and sparse")
+    sparse = "" if tensor.layout is torch.strided else " and sparse"
+    return f"{list(tensor.shape)}{kind}{sparse}" + ("" if tensor.device.type == "cpu" else " without values")
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

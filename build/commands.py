@@ -23,7 +23,7 @@ _DESCRIPTION: Final = """\
 Export a checkpoint of torchvision's vit_b_16, timm's vit_{base,small,tiny}_patch16_224 or our own training into a
 bundle: model.onnx (FP32) and model.fp16.onnx (strongly typed FP16), a golden image, a manifest and a card. Both graphs
 are compared with the checkpoint before anything is written. The bundle has no signature yet, and nothing runs it
-before it has one: dermascan engine sign BUNDLE.
+before it has one: dermascan engine sign --key FILE BUNDLE.
 
 Exit codes: 0 the bundle was written, 1 no bundle could be made of the checkpoint or written, 78 the checkpoint or
 another file or folder that was named cannot be used.
@@ -225,7 +225,7 @@ def _show(exported: Exported) -> None:
     console.print(table)
     for warning in exported.warnings:
         console.print(f"note: {warning}", soft_wrap=True)
-    console.print(f"not signed yet; next: dermascan engine sign {exported.folder}", soft_wrap=True)
+    console.print(f"not signed yet; next: dermascan engine sign --key FILE {exported.folder}", soft_wrap=True)
 
 
 def _complain(message: str) -> None:

@@ -160,7 +160,7 @@ def _halve(graph: onnx.GraphProto) -> None:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
         if not np.abs(values).max() <= np.finfo(np.float16).max:
-            raise ValueError(f"weight {name}: a value does not fit into float16; export with float32 weights")
+            raise GraphError(f"weight {name}: a value does not fit into float16; export with float32 weights")
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), name + ".half"))
         casts.append(
             onnx.helper.make_node("Cast", [name + ".half"], [name], name=name + ".cast", to=onnx.TensorProto.FLOAT)

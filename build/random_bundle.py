@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from build.bundle_writer import BundleText, write_bundle
 from build.export import export_onnx
+from build.fp16 import export_fp16
 from build.vit import CONFIGS, VisionTransformer, ViTConfig
 from engines.manifest import Manifest, OperatingPoint
 
@@ -30,6 +31,7 @@ class RandomBundle:
     model: str
     out: Path
     fp16_weights: bool = False
+    fp16_graph: bool = False
     attention: bool = True
     seed: int = 0
 
@@ -70,7 +72,8 @@ def make(order: RandomBundle) -> Manifest:
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = Path(folder) / "model.onnx"
         export_onnx(model, onnx_file, fp16_weights=order.fp16_weights, attention=order.attention)
-        return write_bundle(order.out, onnx_file, synthetic_lesion(), text, point)
+        half = export_fp16(onnx_file, Path(folder) / "model.fp16.onnx") if order.fp16_graph else None
+        return write_bundle(order.out, onnx_file, synthetic_lesion(), text, point, fp16_onnx=half)
 
 
 def main() -> None:
@@ -79,11 +82,17 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(CONFIGS), default="vit_b_16")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder; replaced if it is there")
     parser.add_argument("--fp16-weights", action="store_true", help="store large weights as float16")
+    parser.add_argument("--fp16-graph", action="store_true", help="write model.fp16.onnx too, for GPUs")
     parser.add_argument("--without-attention", action="store_true", help="leave the attention output away")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     order = RandomBundle(
-        arguments.model, arguments.out, arguments.fp16_weights, not arguments.without_attention, arguments.seed
+        arguments.model,
+        arguments.out,
+        fp16_weights=arguments.fp16_weights,
+        fp16_graph=arguments.fp16_graph,
+        attention=not arguments.without_attention,
+        seed=arguments.seed,
     )
     make(order)
     print(f"bundle: {order.out} ({MEANINGLESS})")

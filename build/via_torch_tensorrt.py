@@ -87,8 +87,8 @@ class HalfAnswering(nn.Module):
         return answer
 
 
-def export_program(graph: bytes, *, half: bool, max_batch: int, device: torch.device) -> tuple[ExportedProgram, int]:
-    """The network of a bundle's ``model.onnx`` as a program for batches of 1 to ``max_batch``; and its image size.
+def load_network(graph: bytes, *, half: bool) -> tuple[nn.Module, int]:
+    """The network of a bundle's ``model.onnx``, with probabilities and attention as outputs; and its image size.
 
     Raises:
         ForeignGraph: the graph was not written by this project's exporter.
@@ -100,12 +100,15 @@ def export_program(graph: bytes, *, half: bool, max_batch: int, device: torch.de
     config = config_of(weights)
     model = VisionTransformer(config)
     model.load_state_dict(weights)
-    answering = (HalfAnswering(model) if half else Answering(model)).eval().to(device)
-    size = config.image_size
+    return (HalfAnswering(model) if half else Answering(model)).eval(), config.image_size
+
+
+def export_program(network: nn.Module, size: int, *, max_batch: int, device: torch.device) -> ExportedProgram:
+    """The network as a program for batches of 1 to ``max_batch``."""
     shapes = None if max_batch == 1 else ({0: torch.export.Dim("batch", min=1, max=max_batch)},)
     example = torch.zeros(min(max_batch, 2), 3, size, size, device=device)
     with torch.no_grad():
-        return torch.export.export(answering, (example,), dynamic_shapes=shapes), size
+        return torch.export.export(network.to(device), (example,), dynamic_shapes=shapes)
 
 
 def _device() -> torch.device:
@@ -115,7 +118,7 @@ def _device() -> torch.device:
 
 
 def _checked(function: Callable[..., bytes], options: dict[str, Any], version: str) -> dict[str, Any]:
-    """The options, all of which the function knows by name; explicit typing is asked for where it is not all there is."""
+    """The options, all of which the function knows by name; explicit typing is asked for where it is a choice."""
     known = inspect.signature(function).parameters
     if "use_explicit_typing" in known:
         options["use_explicit_typing"] = True
@@ -161,9 +164,10 @@ def make_plan(
         raise PlanError(f"torch-tensorrt {version} has no {_ENTRY}; {_INSTALL}")
     device = _device()
     try:
-        program, size = export_program(graph, half=half, max_batch=max_batch, device=device)
+        network, size = load_network(graph, half=half)
     except ForeignGraph as error:
         raise PlanError(f"{path}: not a graph that torch-tensorrt can be given: {error}") from error
+    program = export_program(network, size, max_batch=max_batch, device=device)
     shapes = {f"{which}_shape": (batch, 3, size, size) for which, batch in (("min", 1), ("opt", 1), ("max", max_batch))}
     options: dict[str, Any] = {
         "arg_inputs": [torch_tensorrt.Input(**shapes, dtype=torch.float32)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 import cv2
@@ -41,16 +40,14 @@ def _gains(gain: GainMap, rgb: RGB, region: Region) -> Gains:
 class Corrector:
     """A profile's correction, its tables made once; any number of threads may use it at a time."""
 
-    def __init__(self, model: ColourModel, gain: GainMap | None = None, *, threads: int = 1) -> None:
+    def __init__(self, model: ColourModel, gain: GainMap | None = None) -> None:
         """Make the tables.
 
         Args:
             model: the profile's colour model.
             gain: its gain map.
-            threads: how many work on a full-size picture, the caller's among them.
         """
         self.model, self.gain = model, gain
-        self._threads = max(1, threads)
         self._fixed = FixedPointModel(model, None if gain is None else float(gain.gain.max()))
         self._small_gains: dict[tuple[int, int, Region], Gains] = {}
 
@@ -68,23 +65,11 @@ class Corrector:
             self.gain.check(height, width)
             gains = _TileGains(self.gain, height, width)
         corrected = np.empty(rgb.shape, np.uint8)
-        tiles = [
-            (slice(top, min(top + _TILE[0], height)), slice(left, min(left + _TILE[1], width)))
-            for top in range(0, height, _TILE[0])
-            for left in range(0, width, _TILE[1])
-        ]
-
-        def work(first: int) -> None:
-            for tile in tiles[first :: self._threads]:
+        for top in range(0, height, _TILE[0]):
+            rows = slice(top, min(top + _TILE[0], height))
+            for left in range(0, width, _TILE[1]):
+                tile = rows, slice(left, min(left + _TILE[1], width))
                 corrected[tile] = self._fixed.apply(rgb[tile], gains.of(*tile) if gains else None)
-
-        # NumPy and OpenCV give the interpreter free while they work.
-        others = [threading.Thread(target=work, args=(k,)) for k in range(1, min(self._threads, len(tiles)))]
-        for thread in others:
-            thread.start()
-        work(0)
-        for thread in others:
-            thread.join()
         return corrected
 
     def small(self, rgb: RGB, region: Region = WHOLE) -> RGB:

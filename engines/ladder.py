@@ -120,6 +120,11 @@ class Ladder:
         """Whether any rung takes work."""
         return any(rung.runner.ready for rung in self.rungs)
 
+    @property
+    def typical_run_s(self) -> float | None:
+        """Usual run time of the rung that answers now, in seconds; None while none is ready."""
+        return next((rung.runner.typical_run_s for rung in self.rungs if rung.runner.ready), None)
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait for the last rung, the one that is always there; True also where another one is ready."""
         return self.rungs[-1].runner.wait_ready(timeout_s) or self.ready

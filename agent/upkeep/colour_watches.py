@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -18,14 +20,18 @@ log = logging.getLogger(__name__)
 
 KEEP_EVERY: Final = 10
 """Captures between two writings; a crash costs the watch at most so many observations."""
+SPACING_S: Final = 10.0
+"""Between two captures of one dermoscope that are looked at: a visit's pictures of one skin count as few."""
 ALERT_KIND: Final = "colour_drift"
 
 
 class ColourWatches:
     """One watch for each dermoscope, kept in the store. Any thread may call it."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds, whatever the wall clock does (F16)."""
+        self._store, self._clock = store, clock
+        self._looked: dict[str, float] = {}
         self._lock = threading.Lock()
         self._watches: dict[str, Watch] = {}
         self._unkept: dict[str, int] = {}
@@ -39,13 +45,18 @@ class ColourWatches:
         return (shift.sentence,)
 
     def saw(self, dermoscope_id: str, profile_id: str | None, rgb: NDArray[np.uint8]) -> None:
-        """Look at one capture, after its answer is committed.
+        """Look at one capture, after its answer is committed, unless one was looked at a moment ago.
 
         Args:
             dermoscope_id: who took it.
             profile_id: the profile it was corrected with; another one begins a new watch.
             rgb: ``[H, W, 3]`` uint8, uncorrected; the preview will do.
         """
+        with self._lock:
+            now = self._clock()
+            if now - self._looked.get(dermoscope_id, -SPACING_S) < SPACING_S:
+                return
+            self._looked[dermoscope_id] = now
         observation = observe(rgb)
         if observation is None:
             return

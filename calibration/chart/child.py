@@ -27,7 +27,6 @@ def boxes(rgb: NDArray[np.uint8]) -> list[list[list[float]]]:
     """
     bgr = np.ascontiguousarray(rgb[..., ::-1])
     found: list[NDArray[np.float64]] = []
-    cv2.setNumThreads(1)  # a seed holds for one thread only
     for seed, charts in TRIES:
         cv2.setRNGSeed(seed)
         detector = cv2.mcc.CCheckerDetector.create()
@@ -42,6 +41,7 @@ def boxes(rgb: NDArray[np.uint8]) -> list[list[list[float]]]:
 
 def main() -> int:
     """Read one picture (a JSON line with its shape, then its bytes), write one JSON line of boxes."""
+    cv2.setNumThreads(1)  # a seed holds for one thread only
     source = sys.stdin.buffer
     height, width = json.loads(source.readline())
     rgb = np.frombuffer(source.read(height * width * 3), dtype=np.uint8).reshape(height, width, 3)

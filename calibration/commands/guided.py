@@ -41,7 +41,7 @@ class Talk:
     """The conversation with the technician."""
 
     console: Console
-    listen: Callable[[], str] = input
+    listen: Callable[[], str]
 
     def ask(self, question: str, default: str | None = None) -> str:
         """An answer, or the default for an empty one. Raises Quit."""
@@ -50,7 +50,7 @@ class Talk:
             self.console.print(f"[bold cyan]?[/] {question}{hint} ", end="", soft_wrap=True)
             try:
                 answer = self.listen().strip()
-            except (EOFError, KeyboardInterrupt):
+            except (EOFError, KeyboardInterrupt, OSError):
                 raise Quit from None
             if answer.lower() in {"q", "quit", "exit"}:
                 raise Quit
@@ -73,11 +73,15 @@ class Talk:
         self.console.print(Text(f"✗ {explain(error)[1]}", "red"))
 
 
+def _line() -> str:
+    return input()
+
+
 def guided(desk: Desk) -> Result:
     """Lead through the visit."""
     if desk.json:
         raise Refused("The guided visit talks to a person; a program uses the verbs (dermascan calibrate --help).")
-    talk = Talk(open_console())
+    talk = Talk(open_console(), _line)
     try:
         code = lead(desk, talk)
     except Quit:

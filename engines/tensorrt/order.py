@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from engines.bundle import MODEL_NAME, Bundle
@@ -73,6 +73,18 @@ def choose_recipe(bundle: Bundle, order: CompileOrder, tensorrt: TensorRT) -> Re
         f"{bundle.folder / FP16_NAME}: the bundle has none, and {tensorrt.label} takes FP16 only from a graph that has"
         " the casts in it; export the bundle again with dermascan engine export, or compile with --precision fp32"
     )
+
+
+def orders_to_try(bundle: Bundle, order: CompileOrder, tensorrt: TensorRT) -> tuple[CompileOrder, ...]:
+    """The order, and what to try after it where its plan gives wrong numbers on this device (F14).
+
+    TensorRT 10.0 to 10.16 has both kinds of networks, which go different ways through the builder; 10.3 and 10.4 are
+    known to miscompile Vision Transformers.
+    """
+    if order.typing != "auto" or order.via != "onnx" or order.precision != "fp16":
+        return (order,)
+    both = tensorrt.weak and choose_recipe(bundle, order, tensorrt).strong
+    return (order, replace(order, typing="weak")) if both else (order,)
 
 
 def plan_key(

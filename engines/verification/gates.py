@@ -104,7 +104,7 @@ def self_test_gates(views: Comparison, tolerance: float) -> list[Gate]:
 
 def comparison_gates(pictures: Comparison | None, why_not: str = "") -> list[Gate]:
     """Engine against reference on given pictures; ``why_not`` where there are none."""
-    name, demand = "pictures: same most probable class", f"≥ {AGREEMENT:.1%}"
+    name, demand = "pictures: same most probable class", f"≥ {AGREEMENT * 100:g} %"
     if pictures is None:
         return [
             _not_measured(name, demand, Unit.SHARE, why_not),
@@ -156,10 +156,10 @@ def latency_gate(latencies_ms: Floats, note: str) -> Gate:
     return _gate(name, demand, Unit.MS, figure, met=figure.value < LATENCY_MS, note=note)
 
 
-_SENSITIVITY: Final = ("melanoma sensitivity at the threshold", f"> {SENSITIVITY:.0%}", Unit.SHARE)
-_ACCURACY: Final = ("accuracy, seven classes", f"> {ACCURACY:.0%}", Unit.SHARE)
-_TOO_FEW: Final = "the interval holds both sides: more pictures would tell"
-_LOSS: Final = ("accuracy lost against the reference", f"< {ACCURACY_LOSS:.1%}", Unit.SHARE)
+_SENSITIVITY: Final = ("melanoma sensitivity at the threshold", f"> {SENSITIVITY * 100:g} %", Unit.SHARE)
+_ACCURACY: Final = ("accuracy, seven classes", f"> {ACCURACY * 100:g} %", Unit.SHARE)
+_TOO_FEW: Final = "more pictures would make it certain"
+_LOSS: Final = ("accuracy lost against the reference", f"< {ACCURACY_LOSS * 100:g} %", Unit.SHARE)
 
 
 def unlabelled_gates(why_not: str) -> list[Gate]:

@@ -82,12 +82,13 @@ def _plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _show_pretty(found: Verification, stream: TextIO) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
-    table = Table(title=Text(f"{found.bundle} on {found.engine['backend']}"), header_style="bold", pad_edge=False)
+    table = Table(title=Text(f"{found.bundle} on {found.engine['backend']}"), box=box.SIMPLE_HEAD, pad_edge=False)
     for name in _HEADER:
         table.add_column(name, overflow="fold")
     for gate in found.gates:

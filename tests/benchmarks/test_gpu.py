@@ -69,8 +69,11 @@ def test_the_floor_is_the_larger_of_arithmetic_and_memory() -> None:
     assert "| floor | 0.351 ms | 5.616 ms |" in text
 
 
-def test_torchs_ways_give_the_models_probabilities() -> None:
-    pytest.importorskip("torch")
+def test_torchs_ways_give_the_models_probabilities(request: pytest.FixtureRequest) -> None:
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two of them on a busy machine wait for each other
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
     from benchmarks.gpu_torch import TorchWays
     from build.random_bundle import random_model
     from build.vit import ViTConfig

@@ -111,7 +111,8 @@ def test_a_failure_leaves_the_old_bundle_alone(
 
 
 def test_random_bundle_says_that_it_means_nothing(tmp_path: Path) -> None:
-    manifest = make(RandomBundle("vit_ti_16", tmp_path / "0.0.0", fp16_weights=True))
+    manifest = make(RandomBundle("vit_ti_16", tmp_path / "0.0.0", fp16_weights=True, fp16_graph=True))
+    assert "model.fp16.onnx" in manifest.files
     assert manifest.name == "random-vit-ti-16"
     assert manifest.intended_use == MEANINGLESS
     assert MEANINGLESS in (tmp_path / "0.0.0" / "MODEL_CARD.md").read_text()

@@ -144,6 +144,10 @@ MISFITS = {
     "sparse": Misfit(
         r"encoder\.ln\.weight is \[192\] and sparse where", {"encoder.ln.weight": torch.ones(192).to_sparse()}
     ),
+    "no values": Misfit(
+        r"encoder\.ln\.weight is \[192\] without values where",
+        {"encoder.ln.weight": torch.ones(192, device="meta")},
+    ),
     "hidden layer": Misfit(
         r"unknown \(1\): heads\.pre_logits\.weight; the head has a hidden layer",
         {"heads.pre_logits.weight": torch.ones(5, 5)},
@@ -218,6 +222,7 @@ def test_timms_misfits_are_named_as_timm_names_them(timm: Any, tmp_path: Path) -
         ({"layers": 1_000_000_000}, "config must give"),
         ({"layers": 2.0}, "config must give"),
         ({"layers": 70}, "70 layers and 2 heads for 32 features"),
+        ({"layers": 64, "width": 8192, "mlp_width": 8192}, r"the network has 103 GB"),
         ({"heads": 3}, "2 layers and 3 heads for 32 features"),
         ({"image_size": 160}, r"takes 160 px in 10 x 10 patches.*last stage"),
         ({"depth": 3}, "config must give"),

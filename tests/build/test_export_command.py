@@ -337,6 +337,12 @@ def test_weights_beyond_fp16_are_refused_by_name(tmp_path: Path, capsys: pytest.
     assert run(path, "--out", tmp_path / "out") == 1
     assert "encoder.layers.encoder_layer_1.ln_2.bias hold values beyond FP16's 65504" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    state = random_model(SIZES).state_dict()
+    state["conv_proj.weight"][0, 0, 0, 0] = 1e5
+    torch.save({"model": state, "config": asdict(SIZES)}, path)
+    assert run(path, "--out", tmp_path / "out", "--no-fp16", "--fp16-weights") == 1
+    assert "conv_proj.weight: a value does not fit into float16" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["vit.pt"]
 
 
 def test_activations_beyond_fp16_are_refused_and_the_way_out_works(

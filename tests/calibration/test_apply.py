@@ -129,12 +129,9 @@ def test_views_of_pictures_work(picture):
         np.testing.assert_array_equal(corrector.small(view), corrector.full(view))
 
 
-def test_several_threads_give_what_one_gives(picture):
-    gain = vignette(*picture.shape[:2])
-    alone = Corrector(MODELS["tone"], gain).full(picture)
-    shared = Corrector(MODELS["tone"], gain, threads=3)
-    np.testing.assert_array_equal(shared.full(picture), alone)
-    # ... and a corrector serves several threads at a time.
+def test_several_threads_may_use_one_corrector(picture):
+    shared = Corrector(MODELS["tone"], vignette(*picture.shape[:2]))
+    alone = shared.full(picture)
     results: list[np.ndarray] = []
     callers = [threading.Thread(target=lambda: results.append(shared.full(picture))) for _ in range(4)]
     for caller in callers:

@@ -77,7 +77,8 @@ def test_frames_that_cannot_be_used_are_refused():
     refused("over-exposed in", frame(light() * 2.0))
     refused("too dark", frame(light() * 0.1))
     refused("not white but coloured", frame(light(colour=(1.0, 0.8, 0.4))))
-    refused("too uneven", frame(light(1.5)))
+    one_sided = 0.6 * np.exp(-2.2 * centres(WIDTH))[None, :, None] * np.ones((HEIGHT, 1, 3))
+    refused("too uneven to be corrected in 3", frame(one_sided))
     texture = np.kron(np.random.default_rng(0).uniform(0.6, 1.0, (12, 16, 1)), np.ones((16, 16, 3)))
     refused("more than plain white paper", frame(light() * texture))
 

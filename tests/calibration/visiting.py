@@ -43,8 +43,13 @@ def shot(kind: str) -> Picture:
         noise = np.random.default_rng(1).normal(0.0, 4.0, (*SIZE, 3))
         return np.clip(np.array([190, 140, 120]) + noise, 0, 255).astype(np.uint8)
     if kind.startswith("tile"):
-        return dermoscope_tiles(camera=CAMERA)[int(kind[4:])].rgb
+        return _tiles()[int(kind[4:])]
     return render_chart(camera=CAMERA, size=SIZE, fill=0.8, rotation=2.0 * int(kind[5:]), seed=int(kind[5:])).rgb
+
+
+@lru_cache(maxsize=1)
+def _tiles() -> list[Picture]:
+    return [tile.rgb for tile in dermoscope_tiles(camera=CAMERA, size=SIZE)]
 
 
 def file_of(folder: Path, kind: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sqlite3
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agent.records.store import Store
-from agent.upkeep.colour_watches import KEEP_EVERY, ColourWatches
+from agent.upkeep.colour_watches import KEEP_EVERY, SPACING_S, ColourWatches
 from calibration.drift import WINDOW
 
 TURNED = (1.0, 0.9, 0.7)
@@ -44,20 +45,26 @@ def alerts(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(row[0])["data"] for row in rows]
 
 
+def watching(store: Store) -> ColourWatches:
+    """Watches for which each capture comes long after the one before."""
+    ticks = itertools.count(0.0, 2 * SPACING_S)
+    return ColourWatches(store, clock=lambda: next(ticks))
+
+
 def see(watches: ColourWatches, seeds: range, cast: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
     for seed in seeds:
         watches.saw("scope-1", "cal-1", capture(seed, cast))
 
 
 def test_steady_colours_say_nothing(store: Store, tmp_path: Path) -> None:
-    watches = ColourWatches(store)
+    watches = watching(store)
     see(watches, range(3 * WINDOW))
     assert watches.warnings("scope-1") == ()
     assert alerts(tmp_path) == []
 
 
 def test_drift_is_one_alert_and_a_warning_in_every_answer_until_it_is_mended(store: Store, tmp_path: Path) -> None:
-    watches = ColourWatches(store)
+    watches = watching(store)
     see(watches, range(WINDOW))
     see(watches, range(WINDOW, 3 * WINDOW), TURNED)
     (sentence,) = watches.warnings("scope-1")
@@ -74,7 +81,7 @@ def test_drift_is_one_alert_and_a_warning_in_every_answer_until_it_is_mended(sto
 
 
 def test_a_new_profile_begins_a_new_watch(store: Store) -> None:
-    watches = ColourWatches(store)
+    watches = watching(store)
     see(watches, range(WINDOW))
     see(watches, range(WINDOW, 3 * WINDOW), TURNED)
     assert watches.warnings("scope-1")
@@ -83,8 +90,8 @@ def test_a_new_profile_begins_a_new_watch(store: Store) -> None:
 
 
 def test_the_watch_goes_on_after_a_restart(store: Store, tmp_path: Path) -> None:
-    see(ColourWatches(store), range(WINDOW))
-    again = ColourWatches(store)
+    see(watching(store), range(WINDOW))
+    again = watching(store)
     see(again, range(WINDOW, 3 * WINDOW), TURNED)
     assert again.warnings("scope-1"), "the commissioning window was kept"
     store.counts()
@@ -95,7 +102,7 @@ def test_the_watch_goes_on_after_a_restart(store: Store, tmp_path: Path) -> None
 
 
 def test_pictures_without_skin_are_passed_over(store: Store) -> None:
-    watches = ColourWatches(store)
+    watches = watching(store)
     watches.saw("scope-1", "cal-1", np.zeros((96, 128, 3), np.uint8))
     assert store.colour_watch("scope-1") is None
 
@@ -103,5 +110,12 @@ def test_pictures_without_skin_are_passed_over(store: Store) -> None:
 def test_a_damaged_watch_begins_anew_and_says_so(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     store.keep_colour_watch("scope-1", '{"profile_id": 3}').result(10)
     with caplog.at_level(logging.WARNING):
-        assert ColourWatches(store).warnings("scope-1") == ()
+        assert watching(store).warnings("scope-1") == ()
     assert "begins anew" in caplog.text
+
+
+def test_a_visits_pictures_of_one_skin_count_once(store: Store) -> None:
+    times = iter([100.0, 101.0, 100.0 + 0.9 * SPACING_S, 100.0 + SPACING_S, 100.0 + 1.5 * SPACING_S])
+    watches = ColourWatches(store, clock=lambda: next(times))
+    see(watches, range(5))
+    assert len(watches._watches["scope-1"].commissioning) == 2

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -91,5 +92,6 @@ def test_values_that_are_no_numbers_are_left_out() -> None:
 def test_the_childs_own_conversation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     stdin = io.TextIOWrapper(io.BytesIO(b"[200, 300]\n" + GREY.tobytes()))
     monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(cv2, "setNumThreads", lambda _: None)
     assert child.main() == 0
     assert json.loads(capsys.readouterr().out) == []

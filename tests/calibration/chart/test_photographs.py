@@ -57,7 +57,7 @@ def test_every_chart_is_found(shared_data: Path, name: str) -> None:
     assert (np.diff(grey) < 0).all()
 
 
-@pytest.mark.parametrize(("name", "turn"), zip(PHOTOGRAPHS, (1, 2, 3, 1, 2), strict=True))
+@pytest.mark.parametrize(("name", "turn"), [*zip(PHOTOGRAPHS, (1, 2, 3, 1, 2), strict=True)])
 def test_turned_charts_give_the_same_colours(shared_data: Path, name: str, turn: int) -> None:
     rgb = load(shared_data / "colorchecker" / name)
     straight, turned = detect_chart(rgb), detect_chart(np.rot90(rgb, turn))

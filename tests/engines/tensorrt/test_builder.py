@@ -17,7 +17,7 @@ import pytest
 from engines.bundle import Bundle
 from engines.tensorrt.builder import CompileOrder, compile_plan, plan_key
 from engines.tensorrt.gpu import Gpu
-from engines.tensorrt.order import choose_recipe
+from engines.tensorrt.order import choose_recipe, orders_to_try
 from engines.tensorrt.plans import Plan, PlanError, find_plan
 from engines.tensorrt.versions import RTX, describe
 from tests.fakes.small_vit import BLOCKS, SIZE, small_bundle
@@ -268,6 +268,17 @@ def test_progress_is_told_and_only_grows(bundle: Bundle, cache: Path) -> None:
         "building",
         "writing the plan",
     ]
+
+
+@pytest.mark.fault("F14")
+def test_what_to_try_where_a_plan_gives_wrong_numbers(bundle: Bundle, without_fp16: Bundle) -> None:
+    def typings(version: str, of: Bundle = bundle, order: CompileOrder = PLAIN) -> list[str]:
+        return [tried.typing for tried in orders_to_try(of, order, describe(FakeTensorRT(version)))]
+
+    assert typings("10.3.0") == ["auto", "weak"]
+    assert typings("8.6.1") == typings("11.4.0") == ["auto"]  # there is one way only
+    assert typings("10.3.0", without_fp16) == ["auto"]  # which is the weak one already
+    assert typings("10.3.0", order=CompileOrder(typing="strong")) == ["strong"]
 
 
 def test_torch_tensorrt_makes_no_plans_for_rtx(bundle: Bundle) -> None:

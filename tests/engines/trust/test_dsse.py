@@ -6,7 +6,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engines.trust.dsse import (
@@ -75,7 +75,7 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.fixed_dictionaries({}, optional={"signatures": JSON, "payloadType": JSON, "payload": JSON}))
 def test_no_json_makes_it_fall_over(content: dict[str, object]) -> None:
     with contextlib.suppress(EnvelopeError):

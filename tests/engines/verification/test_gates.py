@@ -48,7 +48,7 @@ def test_two_in_a_thousand_may_have_another_first_class(wrong: int, outcome: Out
     gate = comparison_gates(compare(reference, engine, 0.0))[0]
     assert gate.outcome is outcome
     assert gate.note.startswith(f"{500 - wrong} of 500")
-    assert "more pictures would tell" in gate.note
+    assert "more pictures would make it certain" in gate.note
 
 
 def test_one_decision_changed_far_from_the_threshold_is_one_too_many() -> None:
