@@ -13,8 +13,8 @@ from agent.pace import Pace
 @pytest.mark.parametrize(
     ("run_s", "deadline_s", "expected"),
     [
-        (None, 3.0, LEAST),
-        (0.0, 3.0, LEAST),
+        (None, 3.0, 2),
+        (0.0, 3.0, 2),
         (0.004, 3.0, 6),
         (0.13, 3.0, 6),
         (0.3, 3.0, 5),

@@ -17,6 +17,7 @@ from calibration.colour import srgb_to_lab
 from calibration.commands import guided
 from calibration.figures import measure
 from calibration.files import ShelfError
+from calibration.pictures import read_picture
 from calibration.references import COLORCHECKER24
 from calibration.shelf import Shelf
 from calibration.standing import State
@@ -40,8 +41,7 @@ def shelf_of(technician: Technician) -> Shelf:
 
 def second_shot(path: Path, folder: Path, *, gains: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Path:
     """The photograph taken again: lower by a few pixels, a little darker, with other noise, in another lamp."""
-    with Image.open(path) as image:
-        rgb = np.asarray(image.convert("RGB"), dtype=np.float64)
+    rgb = read_picture(path).rgb.astype(np.float64)  # as the agent sees it: one photograph has a profile of its own
     noise = np.random.default_rng(3).normal(0.0, 1.0, rgb.shape)
     again = np.clip(rgb * 0.985 * np.array(gains) + noise, 0, 255).astype(np.uint8)
     target = folder / f"again-{path.stem}.png"
@@ -66,8 +66,7 @@ def test_the_whole_visit_with_a_photograph(ana: Technician, shared_data: Path, n
     active = shelf_of(ana).active("scope-1")
     assert active is not None
     assert active.state(NOW) is State.VALID
-    with Image.open(photograph) as image:
-        corrected = active.corrector.full(np.ascontiguousarray(image.convert("RGB")))
+    corrected = active.corrector.full(read_picture(photograph).rgb)
     patches = detect_chart(corrected).patches
     assert measure(srgb_to_lab(patches.rgb), COLORCHECKER24).mean < min(4.0, made["before"]["mean"])
 

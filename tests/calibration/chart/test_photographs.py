@@ -101,9 +101,10 @@ def test_half_a_second_at_five_megapixels(shared_data: Path, name: str) -> None:
     assert rgb.shape[0] * rgb.shape[1] > 4_900_000
     took = []
     for _ in range(5):
-        started = time.perf_counter()
+        # Processor time of all threads: what an idle machine takes at most, whatever else runs on this one.
+        started = time.process_time()
         detect_chart(rgb)
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
         if took[-1] <= 0.5:
-            break  # a machine with other work may need a second try
+            break
     assert min(took) <= 0.5
