@@ -136,7 +136,8 @@ class Preparation:
             code = process.wait(_REAP_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in a driver call until that returns
+                process.wait(_REAP_S)
             return "it did not end by itself"
         if code == -signal.SIGKILL:
             return "killed, most often by the system for want of memory"

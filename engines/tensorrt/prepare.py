@@ -27,7 +27,9 @@ if TYPE_CHECKING:  # imported where they are used: without a GPU nothing of this
     from engines.tensorrt.versions import TensorRT
 
 _PR_SET_PDEATHSIG: Final = 1
-_NICER: Final = 10
+_KEPT: Final = 2
+_NICENESS: Final = 10
+"""The agent answers meanwhile, on the same cores."""
 Tell = Callable[[str, "float | None"], None]
 
 
@@ -67,6 +69,15 @@ def _proved(bundle: Bundle, plan: Plan, tensorrt: TensorRT, gpu: Gpu, *, graphs:
     return None if result.passed else "; ".join(result.reasons)
 
 
+def _tidy(order: Order, plan: Plan) -> None:
+    """Remove old plans, of 180 MB each, but for the newest others: what a rollback or the next activation asks for."""
+    from engines.tensorrt.plans import prune_plans
+
+    others = [folder for folder in plan.folder.parent.glob("[0-9a-f]*") if folder != plan.folder and folder.is_dir()]
+    others.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    prune_plans(order.cache, {plan.folder.name, *(folder.name for folder in others[:_KEPT])})
+
+
 def prepare(order: Order, tell: Tell) -> dict[str, Any]:
     """Find or compile a plan and prove it; returns the worker's options, what it is, and what should be known.
 
@@ -102,12 +113,13 @@ def prepare(order: Order, tell: Tell) -> dict[str, Any]:
         why = _proved(bundle, plan, tensorrt, gpu, graphs=order.graphs)
         if why is not None and fresh:
             raise Unproved(
-                f"{tensorrt.label} makes a wrong engine of this model for {gpu.name}: {why}; it may not answer; update"
-                " TensorRT",
+                f"{tensorrt.label}'s engine of this model for {gpu.name} fails its verification: {why}; it may not"
+                " answer; update TensorRT and the driver",
                 fresh=True,
             )
         if why is not None:
             raise Unproved(f"{plan.folder}: the plan is wrong on this device: {why}; it is compiled anew", fresh=False)
+    _tidy(order, plan)
     what = f"{bundle.label} compiled by {tensorrt.label} for {gpu.name}"
     return {"options": options_for(plan, order.cache, graphs=order.graphs), "what": what, "notes": notes}
 
@@ -150,7 +162,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the agent decides when this ends
     order = Order.from_json(sys.stdin.readline())
     _tie_to_parent(int(sys.argv[1]))
-    os.nice(_NICER)
+    os.setpriority(os.PRIO_PROCESS, 0, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
     def tell(doing: str, share: float | None) -> None:
         print(json.dumps({"doing": doing, "share": share}), file=answers)

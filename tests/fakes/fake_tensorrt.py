@@ -193,7 +193,9 @@ def _computation(what: dict[str, Any]) -> Callable[[np.ndarray], dict[str, np.nd
     if "model" in what:
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(what["model"], providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(what["model"], options, providers=["CPUExecutionProvider"])
 
         def compute(images: np.ndarray) -> dict[str, np.ndarray]:
             names = [output.name for output in session.get_outputs()]

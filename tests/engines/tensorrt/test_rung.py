@@ -294,13 +294,28 @@ def test_the_child_compiles_and_verifies_once_and_finds_it_the_next_time(bundle:
     assert doing == ["verifying the compiled model against the reference"]
 
 
+@pytest.mark.fault("F06")
+def test_old_plans_do_not_fill_the_disk(bundle: Bundle, cache: Path) -> None:
+    plans = cache / "plans"
+    for age in range(5):
+        folder = plans / f"{age:032x}"
+        folder.mkdir(parents=True)
+        (folder / "plan.engine").write_bytes(b"old")
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    outcome, _ = get_ready(order_for(bundle, cache))
+    assert isinstance(outcome, Prepared)
+    old = sorted(folder.name for folder in plans.iterdir() if folder.name.startswith("0000"))
+    assert old == [f"{age:032x}" for age in range(2)], "the newest two, for a rollback"
+    assert get_ready(order_for(bundle, cache))[0] == outcome, "and the one in use"
+
+
 @pytest.mark.fault("F14")
 def test_a_tensorrt_that_miscompiles_is_caught_at_first_load(bundle: Bundle, cache: Path) -> None:
     plan = cache.parent / "plan.json"
     plan.write_text('{"shift": 0.05}')
     outcome, _ = get_ready(order_for(bundle, cache))
     assert isinstance(outcome, Failed)
-    assert outcome.why.startswith("TensorRT 10.13.3.9 makes a wrong engine of this model for Pretended T4: ")
+    assert outcome.why.startswith("TensorRT 10.13.3.9's engine of this model for Pretended T4 fails its verification: ")
     assert (outcome.soon, outcome.anew) == (False, True)
     outcome, _ = get_ready(order_for(bundle, cache))
     assert isinstance(outcome, Failed), "still not, although the plan is in the cache now"
