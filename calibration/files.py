@@ -69,13 +69,13 @@ def make_folder(folder: Path) -> None:
         _hand_over(path)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     """Temporary file in the same folder, write, fsync, rename, fsync of the folder. Raises OSError.
 
     A dot name, so that no reader takes it for the file; one of this process's own, so that no other writer meets it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.intake.capture import FileStamp
-from agent.records.scans import Connection
+from agent.records.connection import Connection
 
 
 @dataclass(frozen=True)

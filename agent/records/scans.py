@@ -1,21 +1,22 @@
 """The SQL of a capture's way through the store. Each function is one step of one transaction that its caller owns.
 
-They need no more than ``.execute(sql, parameters)`` with rows as tuples, so the power-cut test (F11) runs these very
-statements on another SQLite.
+They need no more than `agent.records.connection.Connection`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agent.answer.scan import ScanState
 from agent.intake.capture import FileStamp
+from agent.records import outbox
+from agent.records.connection import Connection
 from agent.records.errors import AlreadyTerminal, UnknownScan
 from agent.records.messages import (
     RESULT_TOPIC,
@@ -27,14 +28,6 @@ from agent.records.messages import (
     result_event,
     scan_id_of,
 )
-
-
-class Connection(Protocol):
-    """What is asked of a database connection (``sqlite3`` and ``apsw`` both have it)."""
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any:
-        """Run one statement and return a cursor with ``fetchone`` and ``fetchall``."""
-        ...
 
 
 class ClaimOutcome(str, Enum):
@@ -233,9 +226,14 @@ def _open_scan(db: Connection, scan_id: str) -> Any:
 
 
 def _post(db: Connection, scan_id: str, event: bytes, created_at: str) -> None:
-    db.execute(
-        "INSERT INTO outbox (event_id, scan_id, type, topic, event, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (event_id_of(scan_id, RESULT_TYPE), scan_id, RESULT_TYPE, RESULT_TOPIC, event, created_at),
+    outbox.enqueue(
+        db,
+        event_id=event_id_of(scan_id, RESULT_TYPE),
+        scan_id=scan_id,
+        event_type=RESULT_TYPE,
+        topic=RESULT_TOPIC,
+        event=event,
+        created_at=created_at,
     )
 
 

@@ -20,6 +20,7 @@ from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
 from agent.records import queries, scans, watches
 from agent.records.checkpoint import Checkpointer
+from agent.records.connection import Connection
 from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan
 from agent.records.messages import Sender
 from agent.records.opening import StateLock, open_database
@@ -262,7 +263,7 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, run: Callable[[scans.Connection], T]) -> T:
+    def _read(self, run: Callable[[Connection], T]) -> T:
         return self._writer.submit(run, writes=False).result()
 
     def _time(self) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.records import outbox
+from agent.records.connection import Connection
 from agent.records.messages import ALERT_TYPE, TELEMETRY_TOPIC, Sender, alert_event
-from agent.records.scans import Connection
 
 
 def colour_watch(db: Connection, dermoscope_id: str) -> str | None:
@@ -26,19 +27,14 @@ def keep_colour_watch(db: Connection, dermoscope_id: str, state: str) -> None:
 
 def alert(db: Connection, sender: Sender, *, event_id: str, subject: str, data: Mapping[str, Any], at: str) -> None:
     """Put an alert into the outbox, with the next number of its topic."""
-    seq = _next_of(db, TELEMETRY_TOPIC)
+    seq = outbox.next_number(db, TELEMETRY_TOPIC)
     event = alert_event(sender, event_id=event_id, subject=subject, seq=seq, at=at, data=data)
-    db.execute(
-        "INSERT INTO outbox (event_id, scan_id, type, topic, event, created_at) VALUES (?, NULL, ?, ?, ?, ?)",
-        (event_id, ALERT_TYPE, TELEMETRY_TOPIC, event, at),
+    outbox.enqueue(
+        db,
+        event_id=event_id,
+        scan_id=None,
+        event_type=ALERT_TYPE,
+        topic=TELEMETRY_TOPIC,
+        event=event,
+        created_at=at,
     )
-
-
-def _next_of(db: Connection, topic: str) -> int:
-    """The next number of a topic, without gaps: this is how the cloud sees that something is missing."""
-    row = db.execute(
-        "INSERT INTO streams (topic, last) VALUES (?, 1) ON CONFLICT (topic) DO UPDATE SET last = last + 1"
-        " RETURNING last",
-        (topic,),
-    ).fetchall()
-    return int(row[0][0])

@@ -40,7 +40,7 @@ def write_report(desk: Desk, profile: Profile, path: Path) -> None:
     if path.is_dir():
         raise Refused(f"{path}: is a folder; name the file to write, for example {path}/report.html.")
     page = render(gather(desk.shelf, profile, desk.clock.now()))
-    write_atomically(path.absolute(), page.encode())
+    write_atomically(path.absolute(), page.encode(), 0o644)  # for whoever prints it; it holds nothing of a patient
 
 
 def apply(desk: Desk) -> Result:

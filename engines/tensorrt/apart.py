@@ -34,8 +34,6 @@ from engines.trust.verifying import DEMO_TRUST, Trust
 
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _PR_SET_PDEATHSIG: Final = 1
-_NICE: Final = 10
-"""The agent answers meanwhile, on the same cores."""
 _EVERY_S: Final = 0.1
 _SHOWN: Final = 400
 _ERRORS: Final[dict[str, type[Exception]]] = {
@@ -60,6 +58,8 @@ class Request:
     """Take TensorRT-RTX where there is no TensorRT."""
     force: bool = False
     verbose: bool = False
+    niceness: int = 10
+    """The agent answers meanwhile, on the same cores."""
 
 
 def compile_apart(request: Request, progress: Progress = lambda *_: None) -> Plan:
@@ -203,9 +203,9 @@ def _tie_to_parent(parent: int) -> None:
 def main(arguments: list[str]) -> None:
     """The child process: ``python -m engines.tensorrt.apart PIPE_FD PARENT_PID``."""
     _tie_to_parent(int(arguments[1]))
-    os.nice(_NICE)
     teller = _Teller(int(arguments[0]))
     told = json.loads(sys.stdin.buffer.read())
+    os.nice(told["niceness"])
     logging.basicConfig(level=logging.INFO if told["verbose"] else logging.WARNING, format="%(message)s")
     kinds = {kind: name for name, kind in _ERRORS.items()}
     try:

@@ -195,7 +195,7 @@ class TensorRtRung:
             return replace(order, anew=outcome.anew)
         self._work(outcome)
         self._late.failed()
-        return replace(self._order, doubted=True)
+        return self._order
 
     def _tell(self, why: str, *, given_up: bool = False) -> None:
         with self._changed:

@@ -20,6 +20,8 @@ from engines.backend import BundleError
 from engines.bundle import golden_input, load_bundle, read_unsigned_bundle
 from engines.manifest import OperatingPoint
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 TEXT = BundleText(
     "test", "1.2.3", "vit", {"from": "a test"}, "CC0-1.0", "tests", "# test\n", {"LICENSE-WEIGHTS": "none"}
 )

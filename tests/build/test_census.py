@@ -19,6 +19,8 @@ from build.onnx_file import GraphError, read_model  # noqa: E402
 from build.random_bundle import random_model  # noqa: E402
 from build.vit import Encoder, ViTConfig  # noqa: E402
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 SIZES = ViTConfig(layers=2, heads=2, width=32, mlp_width=64)
 
 

@@ -17,6 +17,8 @@ from build.export import Answering, export_onnx
 from build.random_bundle import random_model
 from build.vit import VIT_TI_16, VisionTransformer, ViTConfig
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 SMALL = ViTConfig(image_size=64, layers=2, heads=2, width=64, mlp_width=128)
 BIAS = [0.3, -0.2, 0.0, -1.0, 0.9, 0.0, 0.0]
 

@@ -37,6 +37,8 @@ from engines.trust.keys import demo_key  # noqa: E402
 from engines.trust.signing import sign_bundle  # noqa: E402
 from tests.fakes.torchvision_ops import declare  # noqa: E402
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 SIZES = ViTConfig(layers=2, heads=2, width=32, mlp_width=64)
 
 
@@ -402,6 +404,7 @@ def test_the_verb_is_light_and_describes_itself(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_vit_b_16_takes_less_than_two_minutes_and_6_gb(tmp_path: Path) -> None:
     """In a process of its own, so that its memory is its own; the tracing of 86 million weights is what costs."""
     torch.save(random_model(ViTConfig()).state_dict(), tmp_path / "vit.pt")

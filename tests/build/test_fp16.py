@@ -27,6 +27,8 @@ from engines.golden import golden_check  # noqa: E402
 from engines.onnx_cpu import OnnxCpu  # noqa: E402
 from engines.preprocess import preprocess  # noqa: E402
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 
 

@@ -17,6 +17,8 @@ from build.onnx_file import GraphError, element_types, read_model, shapes, write
 from build.random_bundle import random_model  # noqa: E402
 from build.vit import VisionTransformer, ViTConfig  # noqa: E402
 
+pytestmark = pytest.mark.timeout(120)  # tracing takes seconds of processor time, and a busy machine gives few
+
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:

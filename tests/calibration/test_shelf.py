@@ -280,9 +280,10 @@ def test_a_cut_before_the_rename_leaves_no_half_profile(shelf: Shelf, monkeypatc
     def cut(_target: Path, _to: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(keep.Path, "replace", cut)
+    monkeypatch.setattr(keep.Path, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
         put_profile(shelf, profile, fitted()[1])
+    monkeypatch.undo()
     assert not shelf.profile_folder(SCOPE, profile.profile_id).exists()
     assert shelf.record(SCOPE).events == ()
     put_profile(shelf, profile, fitted()[1])

@@ -14,7 +14,6 @@ from PIL import Image
 
 from calibration.chart import detect_chart
 from calibration.colour import srgb_to_lab
-from calibration.commands import guided
 from calibration.figures import measure
 from calibration.files import ShelfError
 from calibration.pictures import read_picture
@@ -218,7 +217,9 @@ def test_the_guided_visit_takes_the_newest_pictures_of_the_folder(
 ) -> None:
     folder = ana.folder / "scope-1"
     folder.mkdir()
-    (ana.folder / "agent.toml").write_text('[device]\nstate_dir = "state"\n[[dermoscope]]\nid = "scope-1"\nfolder = "scope-1"\n')
+    (ana.folder / "agent.toml").write_text(
+        '[device]\nstate_dir = "state"\n[[dermoscope]]\nid = "scope-1"\nfolder = "scope-1"\n'
+    )
     file_of(folder, "chart1")
     script = Script("none", "0", "7", "1", "q")
     monkeypatch.setattr("builtins.input", script)

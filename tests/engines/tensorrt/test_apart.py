@@ -45,7 +45,7 @@ def request_with(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPa
         folder.mkdir()
         (folder / "tensorrt.py").write_text(BINDINGS + textwrap.indent("\n".join(lines), " " * 8) + "\n")
         monkeypatch.setenv("PYTHONPATH", str(folder))
-        return Request(demo_bundle, tmp_path / "cache", gpu=T4)
+        return Request(demo_bundle, tmp_path / "cache", gpu=T4, niceness=0)
 
     return make
 
@@ -101,7 +101,7 @@ def test_a_killed_caller_takes_the_compilation_with_it(request_with, tmp_path: P
     script = f"""
         from pathlib import Path
         from engines.tensorrt.apart import *
-        compile_apart(Request(Path({str(request.bundle)!r}), Path({str(request.cache)!r}), gpu={T4!r}))
+        compile_apart(Request(Path({str(request.bundle)!r}), Path({str(request.cache)!r}), gpu={T4!r}, niceness=0))
         """
     caller = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT)
     ended = threading.Event()

@@ -6,11 +6,12 @@ of a plan is proved here, since no plan runs without its GPU.
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,11 @@ ADA = Gpu("NVIDIA RTX 4000 Ada Generation", (8, 9), 20 << 30, "580.95")
 TURING = Gpu("NVIDIA GeForce RTX 2080", (7, 5), 8 << 30, "580.95")
 HOPPER = Gpu("NVIDIA H100", (9, 0), 80 << 30, "580.95")
 PLAIN = CompileOrder()
+
+
+def apart(bundle: Path, cache: Path, order: CompileOrder = PLAIN, **more: Any) -> Request:
+    """A request for a process that need not be considerate."""
+    return Request(bundle, cache, order, niceness=0, **more)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +154,7 @@ def test_the_networks_own_types_are_read_before_the_build(tensorrt: TensorRT, bu
 def test_it_compiles_in_a_process_of_its_own(bundle: Bundle, cache: Path, tensorrt: TensorRT) -> None:
     seen: list[str] = []
     order = CompileOrder(max_batch=3)
-    request = Request(bundle.folder, cache, order, gpu=ADA, experimental=True)
+    request = apart(bundle.folder, cache, order, gpu=ADA, experimental=True)
     plan = compile_apart(request, lambda what, _: seen.append(what))
     assert plan == find_plan(cache, plan_key(bundle, order, tensorrt=tensorrt, gpu=ADA))
     assert [what for what in seen if ":" not in what] == [
@@ -164,14 +170,14 @@ def test_it_compiles_in_a_process_of_its_own(bundle: Bundle, cache: Path, tensor
 
 def test_its_errors_come_back_as_they_are(bundle: Bundle, cache: Path, tmp_path: Path, demo_bundle: Path) -> None:
     with pytest.raises(PlanError, match="for Turing"):
-        compile_apart(Request(bundle.folder, cache, gpu=TURING, experimental=True))
-    if "tensorrt" not in sys.modules:
+        compile_apart(apart(bundle.folder, cache, gpu=TURING, experimental=True))
+    if importlib.util.find_spec("tensorrt") is None:
         with pytest.raises(NoTensorRT, match="TensorRT is not installed"):
-            compile_apart(Request(bundle.folder, cache, gpu=ADA))
+            compile_apart(apart(bundle.folder, cache, gpu=ADA))
     unsigned = copy_bundle(demo_bundle, tmp_path / "unsigned")
     (unsigned / "signature.json").unlink()
     with pytest.raises(BundleError, match="the bundle is not signed"):
-        compile_apart(Request(unsigned, cache, gpu=ADA, experimental=True))
+        compile_apart(apart(unsigned, cache, gpu=ADA, experimental=True))
 
 
 @pytest.mark.fault("F13")
@@ -179,7 +185,7 @@ def test_without_a_gpu_nothing_of_tensorrt_is_touched(bundle: Bundle, cache: Pat
     if Path("/dev/nvidiactl").exists() or Path("/dev/nvmap").exists():
         pytest.skip("there is a GPU here")
     with pytest.raises(NoGpu, match="no NVIDIA driver is installed"):
-        compile_apart(Request(bundle.folder, cache, experimental=True))
+        compile_apart(apart(bundle.folder, cache, experimental=True))
 
 
 @pytest.mark.fault("F12")
@@ -191,7 +197,7 @@ def test_a_parser_that_crashes_ends_its_own_process_alone(cache: Path, tmp_path:
     replace_file(folder, "model.fp16.onnx", proto.SerializeToString())
     kept = set((cache / "plans").iterdir())
     with pytest.raises(PlanError) as caught:
-        compile_apart(Request(folder, cache, gpu=ADA, experimental=True))
+        compile_apart(apart(folder, cache, gpu=ADA, experimental=True))
     assert "crashed (SIGSEGV) while it compiled" in str(caught.value) or "does not take" in str(caught.value)
     assert set((cache / "plans").iterdir()) == kept
 

@@ -1,0 +1,169 @@
+"""The SQL of the outbox: what goes in, in which order it leaves, and where it ends (F18 to F21).
+
+A row is ``waiting`` until the cloud says that it has committed it. Nothing about a delivery on its way is kept: after a
+crash everything that is not acknowledged goes again, and the cloud knows a repeat by its event id (F19).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from agent.records.connection import Connection
+from agent.records.schema import OUTBOX_RANK
+
+LARGEST_EVENT_BYTES = 128 * 1024
+"""Beyond it no broker is sure to take an event (AWS IoT Core: 128 KiB), and some close the connection over it (F21)."""
+
+FEEDBACK_RANK, USUAL_RANK, TELEMETRY_RANK = 0, 1, 2
+"""Values of ``OUTBOX_RANK``: a verdict, anything else, telemetry."""
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """An event that the cloud has not committed. ``event`` is what goes on the wire, to the byte."""
+
+    seq: int
+    event_id: str
+    type: str
+    topic: str
+    """The topic's last part."""
+    event: bytes
+    attempts: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class OutboxStats:
+    """How the outbox stands."""
+
+    waiting: int
+    acknowledged: int
+    dead: int
+    last_seq: int
+    """Of the newest row that there ever was; 0 where there was none. What comes later is newer than now."""
+    oldest_waiting_at: str | None
+    """``created_at`` of the row that waits longest."""
+    waiting_by_topic: dict[str, int]
+
+
+def enqueue(
+    db: Connection, *, event_id: str, scan_id: str | None, event_type: str, topic: str, event: bytes, created_at: str
+) -> None:
+    """Put an event into the outbox: to wait, or, where no broker would take it, dead with the reason (F21)."""
+    reason = None
+    if len(event) > LARGEST_EVENT_BYTES:
+        reason = f"it has {len(event)} bytes, and brokers take no more than {LARGEST_EVENT_BYTES}"
+    db.execute(
+        "INSERT INTO outbox (event_id, scan_id, type, topic, event, state, reason, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (event_id, scan_id, event_type, topic, event, "waiting" if reason is None else "dead", reason, created_at),
+    )
+
+
+def next_number(db: Connection, topic: str) -> int:
+    """The next number of a topic, without gaps: this is how the cloud sees that something is missing."""
+    row = db.execute(
+        "INSERT INTO streams (topic, last) VALUES (?, 1) ON CONFLICT (topic) DO UPDATE SET last = last + 1"
+        " RETURNING last",
+        (topic,),
+    ).fetchall()
+    return int(row[0][0])
+
+
+def due(db: Connection, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> list[OutboxRow]:
+    """The events to send next, the most urgent first (F20).
+
+    First verdicts, then what was written after ``fresh_after_seq`` (results, alerts, replies), then what is older, then
+    telemetry; each in the order of its writing.
+
+    Args:
+        db: a connection.
+        limit: how many at most.
+        fresh_after_seq: from ``OutboxStats.last_seq`` when the connection came up.
+        exclude: event ids that are on their way, or have to wait a little.
+    """
+    excluded = json.dumps(list(exclude))
+    found: list[OutboxRow] = []
+    for rank, after, up_to in (
+        (FEEDBACK_RANK, 0, _ENDLESS),
+        (USUAL_RANK, fresh_after_seq, _ENDLESS),
+        (USUAL_RANK, 0, fresh_after_seq),
+        (TELEMETRY_RANK, 0, _ENDLESS),
+    ):
+        if len(found) >= limit:
+            break
+        rows = db.execute(_DUE, (rank, after, up_to, excluded, limit - len(found))).fetchall()
+        found += [OutboxRow(*row[:4], bytes(row[4]), *row[5:]) for row in rows]
+    return found
+
+
+_ENDLESS = (1 << 63) - 1
+_DUE = (
+    "SELECT seq, event_id, type, topic, event, attempts, created_at FROM outbox INDEXED BY outbox_due"  # noqa: S608
+    f" WHERE state = 'waiting' AND {OUTBOX_RANK} = ? AND seq > ? AND seq <= ?"
+    " AND event_id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
+)
+
+
+def acknowledge(db: Connection, event_ids: Iterable[str]) -> int:
+    """The cloud has committed these, whatever we had thought of them; returns how many we did not know of yet.
+
+    Ids of no row of ours are passed over: the cloud may say a thing twice, or know more than a new database does.
+    """
+    rows = db.execute(
+        "UPDATE outbox SET state = 'acknowledged', reason = NULL WHERE state <> 'acknowledged'"
+        " AND event_id IN (SELECT value FROM json_each(?)) RETURNING seq",
+        (_listed(event_ids),),
+    ).fetchall()
+    return len(rows)
+
+
+def attempted(db: Connection, event_ids: Iterable[str]) -> None:
+    """Count a try at sending these."""
+    db.execute(
+        "UPDATE outbox SET attempts = attempts + 1 WHERE state = 'waiting'"
+        " AND event_id IN (SELECT value FROM json_each(?))",
+        (_listed(event_ids),),
+    )
+
+
+def dead(db: Connection, event_id: str, reason: str) -> None:
+    """Give an event up until a person says to try again; nothing that waits behind it is held up (F21)."""
+    db.execute(
+        "UPDATE outbox SET state = 'dead', reason = ? WHERE state = 'waiting' AND event_id = ?", (reason, event_id)
+    )
+
+
+def retry(db: Connection, event_id: str | None) -> int:
+    """Let one event that was given up wait again, all of them where None; returns how many.
+
+    Its attempts count from 0 again. One that was too large is sent as it is: the broker may have come to take more.
+    """
+    rows = db.execute(
+        "UPDATE outbox SET state = 'waiting', reason = NULL, attempts = 0 WHERE state = 'dead'"
+        " AND (?1 IS NULL OR event_id = ?1) RETURNING seq",
+        (event_id,),
+    ).fetchall()
+    return len(rows)
+
+
+def stats(db: Connection) -> OutboxStats:
+    """How the outbox stands."""
+    states = dict(db.execute("SELECT state, count(*) FROM outbox GROUP BY state", ()).fetchall())
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", ()).fetchone()
+    oldest = db.execute("SELECT created_at FROM outbox WHERE state = 'waiting' ORDER BY seq LIMIT 1", ()).fetchone()
+    topics = db.execute("SELECT topic, count(*) FROM outbox WHERE state = 'waiting' GROUP BY topic", ()).fetchall()
+    return OutboxStats(
+        waiting=states.get("waiting", 0),
+        acknowledged=states.get("acknowledged", 0),
+        dead=states.get("dead", 0),
+        last_seq=0 if last is None else int(last[0]),
+        oldest_waiting_at=None if oldest is None else str(oldest[0]),
+        waiting_by_topic=dict(sorted(topics)),
+    )
+
+
+def _listed(event_ids: Iterable[str]) -> str:
+    return json.dumps(list(event_ids))
