@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -102,6 +103,34 @@ class CalibrationSection(_Section):
         return value
 
 
+class MqttSection(_Section):
+    """``[mqtt]``: the broker that the cloud listens at. Absent: events wait in the outbox."""
+
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
+    port: Annotated[int, Field(ge=1, le=65535)] = 8883
+    ca: Annotated[LocalPath, Field(strict=False)] | None = None
+    """Whose signature on the broker's certificate is believed, and nobody else's. Given: TLS."""
+    cert: Annotated[LocalPath, Field(strict=False)] | None = None
+    """The device's certificate; its common name is the device's id."""
+    key: Annotated[LocalPath, Field(strict=False)] | None = None
+    username: str | None = None
+    password_file: Annotated[LocalPath, Field(strict=False)] | None = None
+    delivery: Literal["cloud-ack", "puback"] = "cloud-ack"
+    """Who says that an event has arrived: the cloud, or (where it cannot) the broker, which may lose it (F18)."""
+    allow_insecure: bool = False
+    """Without TLS to a broker elsewhere than on this machine."""
+    backlog_per_s: Annotated[float, Field(gt=0.0, le=1_000_000.0, strict=False)] = 500.0
+    """Events a second, at most, of what gathered while there was no connection (F20)."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether ``host`` is this machine."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -110,6 +139,7 @@ class Config(_Section):
     inference: InferenceSection
     calibration: CalibrationSection = CalibrationSection()
     store: StoreSection = StoreSection()
+    mqtt: MqttSection | None = None
 
 
 def _sentence(path: Path, error: ErrorDetails) -> str:
@@ -154,6 +184,25 @@ def _model_faults(path: Path, inference: InferenceSection) -> list[str]:
     return []
 
 
+def _mqtt_faults(path: Path, mqtt: MqttSection | None) -> list[str]:
+    if mqtt is None:
+        return []
+    faults = []
+    if (mqtt.cert is None) != (mqtt.key is None):
+        given, missing = ("cert", "key") if mqtt.key is None else ("key", "cert")
+        faults.append(f"{path}: mqtt.{missing}: is missing; mqtt.{given} is given, and neither is of use alone")
+    if mqtt.ca is None and mqtt.cert is not None:
+        faults.append(f"{path}: mqtt.ca: is missing; name the CA whose brokers are believed, or remove mqtt.cert")
+    if mqtt.password_file is not None and mqtt.username is None:
+        faults.append(f"{path}: mqtt.username: is missing; mqtt.password_file is given, and a password needs a name")
+    if mqtt.ca is None and not mqtt.loopback and not mqtt.allow_insecure:
+        faults.append(
+            f"{path}: mqtt.ca: is missing; {mqtt.host} is not this machine, and without TLS everybody on the way can "
+            "read and change what is sent. Give ca, cert and key, or say allow_insecure = true"
+        )
+    return faults
+
+
 def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
@@ -172,6 +221,6 @@ def load_config(path: Path) -> Config:
         config = Config.model_validate(content, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(path, detail) for detail in error.errors())) from error
-    if faults := _duplicates(path, config) + _model_faults(path, config.inference):
+    if faults := _duplicates(path, config) + _model_faults(path, config.inference) + _mqtt_faults(path, config.mqtt):
         raise ConfigError("\n".join(faults))
     return config

@@ -21,3 +21,7 @@ class UnknownScan(StoreError):
 
 class AlreadyTerminal(StoreError):
     """The scan is answered or rejected already: a capture reaches exactly one terminal state, once."""
+
+
+class VerdictRefused(StoreError):
+    """The verdict cannot be kept as it is: it names no class, or its scan has not ended."""

@@ -1,44 +1,23 @@
-"""The events for the cloud: CloudEvents 1.0 in structured JSON, to the byte as they will be sent.
+"""The events of a scan and of the device, from what the database keeps.
 
-Each event is a function of what the database keeps, with sorted keys and no spaces, so that building it twice
-gives the same bytes and the same id: the cloud knows a repeat when it sees one (F19). File names and patient
-fields never enter an event (F30).
+Each event is a function of what the database keeps, so that building it twice gives the same bytes and the same id: the
+cloud knows a repeat when it sees one (F19). File names and patient fields never enter an event (F30).
 """
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-RESULT_TYPE = "org.dermascan.result.v1"
-RESULT_TOPIC = "results"
-ALERT_TYPE = "org.dermascan.alert.v1"
-TELEMETRY_TOPIC = "telemetry"
-"""The topic's last part; the whole is ``dermascan/v1/{clinic_id}/{device_id}/results``."""
+from agent.messages.catalogue import ALERT, RESULT
+from agent.messages.envelope import Sender, event_bytes
 
 NAMESPACE = uuid.UUID("6f6b1d0e-7c1b-5b0a-9a55-0d3c6a3c2f10")
 """Of every id made here (UUID version 5, RFC 9562)."""
 
 LOCAL_ONLY = frozenset({"patient_id"})
 """Fields of the answer that stay on the device."""
-
-
-@dataclass(frozen=True)
-class Sender:
-    """Who speaks: the clinic, the device and the software on it."""
-
-    clinic_id: str
-    device_id: str
-    software_version: str
-
-    @property
-    def source(self) -> str:
-        """The CloudEvents ``source``: a URI reference."""
-        return f"/dermascan/{quote(self.clinic_id, safe='')}/{quote(self.device_id, safe='')}"
 
 
 def scan_id_of(device_id: str, identity: str) -> str:
@@ -65,7 +44,8 @@ def result_event(sender: Sender, scan_id: str, seq: int, finished_at: str, data:
         finished_at: RFC 3339 time of the terminal state.
         data: from ``answered_data`` or ``rejected_data``.
     """
-    return _event(sender, event_id_of(scan_id, RESULT_TYPE), RESULT_TYPE, scan_id, seq, finished_at, data)
+    event_id = event_id_of(scan_id, RESULT.type)
+    return event_bytes(sender, RESULT, event_id=event_id, subject=scan_id, seq=seq, time=finished_at, data=data)
 
 
 def alert_event(sender: Sender, *, event_id: str, subject: str, seq: int, at: str, data: Mapping[str, Any]) -> bytes:
@@ -79,24 +59,7 @@ def alert_event(sender: Sender, *, event_id: str, subject: str, seq: int, at: st
         at: RFC 3339 time.
         data: ``kind``, ``sentence`` and figures; nothing of a patient.
     """
-    return _event(sender, event_id, ALERT_TYPE, subject, seq, at, data)
-
-
-def _event(  # noqa: PLR0917 - the attributes of an event, in their usual order
-    sender: Sender, event_id: str, event_type: str, subject: str, seq: int, time: str, data: Mapping[str, Any]
-) -> bytes:
-    event = {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": sender.source,
-        "type": event_type,
-        "subject": subject,
-        "time": time,
-        "datacontenttype": "application/json",
-        "sequence": f"{seq:016d}",
-        "data": data,
-    }
-    return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return event_bytes(sender, ALERT, event_id=event_id, subject=subject, seq=seq, time=at, data=data)
 
 
 def answered_data(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import os
 import sqlite3
 from pathlib import Path
 
-from agent.records import quarantine, scans, sqlite_version
+from agent.messages.envelope import Sender
+from agent.records import quarantine, scans, sqlite_version, verdicts
 from agent.records.errors import StoreError
-from agent.records.messages import Sender
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, stamp_device, user_version
@@ -181,7 +181,9 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
         damaged = quarantine.pending(state_dir)
         if damaged is not None:
             saved = salvage(damaged / DATABASE, connection)
-            saved["events built again"] = scans.post_missing_events(connection, sender)
+            saved["events built again"] = scans.post_missing_events(connection, sender) + verdicts.post_missing_events(
+                connection, sender
+            )
             told = ", ".join(f"{count} {what}" for what, count in saved.items())
             logger.error("%s: carried over into the new database: %s", damaged, told)
     finally:

@@ -10,11 +10,9 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from agent.messages.envelope import MAX_BYTES
 from agent.records.connection import Connection
 from agent.records.schema import OUTBOX_RANK
-
-LARGEST_EVENT_BYTES = 128 * 1024
-"""Beyond it no broker is sure to take an event (AWS IoT Core: 128 KiB), and some close the connection over it (F21)."""
 
 FEEDBACK_RANK, USUAL_RANK, TELEMETRY_RANK = 0, 1, 2
 """Values of ``OUTBOX_RANK``: a verdict, anything else, telemetry."""
@@ -51,10 +49,10 @@ class OutboxStats:
 def enqueue(
     db: Connection, *, event_id: str, scan_id: str | None, event_type: str, topic: str, event: bytes, created_at: str
 ) -> None:
-    """Put an event into the outbox: to wait, or, where no broker would take it, dead with the reason (F21)."""
+    """Put an event into the outbox: to wait, or, where brokers are not sure to take it, dead with the reason (F21)."""
     reason = None
-    if len(event) > LARGEST_EVENT_BYTES:
-        reason = f"it has {len(event)} bytes, and brokers take no more than {LARGEST_EVENT_BYTES}"
+    if len(event) > MAX_BYTES:
+        reason = f"it has {len(event)} bytes, and brokers take no more than {MAX_BYTES}"
     db.execute(
         "INSERT INTO outbox (event_id, scan_id, type, topic, event, state, reason, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -143,8 +141,8 @@ def retry(db: Connection, event_id: str | None) -> int:
     """
     rows = db.execute(
         "UPDATE outbox SET state = 'waiting', reason = NULL, attempts = 0 WHERE state = 'dead'"
-        " AND (?1 IS NULL OR event_id = ?1) RETURNING seq",
-        (event_id,),
+        " AND (? IS NULL OR event_id = ?) RETURNING seq",
+        (event_id, event_id),
     ).fetchall()
     return len(rows)
 

@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-_TABLES = ("scans", "sightings", "outbox", "streams", "colour_watches")
+_TABLES = ("scans", "sightings", "outbox", "streams", "colour_watches", "verdicts", "ground_truth", "commands_seen")
 """In the order that foreign keys ask for."""
-_JSON = {"metadata", "result"}
+_JSON = {"metadata", "result", "suggestion", "data"}
 
 
 def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:

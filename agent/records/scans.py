@@ -15,13 +15,12 @@ from typing import Any
 
 from agent.answer.scan import ScanState
 from agent.intake.capture import FileStamp
+from agent.messages.catalogue import RESULT
+from agent.messages.envelope import Sender
 from agent.records import outbox
 from agent.records.connection import Connection
 from agent.records.errors import AlreadyTerminal, UnknownScan
 from agent.records.messages import (
-    RESULT_TOPIC,
-    RESULT_TYPE,
-    Sender,
     answered_data,
     event_id_of,
     rejected_data,
@@ -197,7 +196,7 @@ def post_missing_events(db: Connection, sender: Sender) -> int:
     rows = db.execute(
         "SELECT seq, scan_id, state, result, finished_at FROM scans WHERE state <> 'received'"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.scan_id = scans.scan_id AND type = ?) ORDER BY seq",
-        (RESULT_TYPE,),
+        (RESULT.type,),
     ).fetchall()
     for seq, scan_id, state, result, finished_at in rows:
         content = json.loads(result)
@@ -228,10 +227,10 @@ def _open_scan(db: Connection, scan_id: str) -> Any:
 def _post(db: Connection, scan_id: str, event: bytes, created_at: str) -> None:
     outbox.enqueue(
         db,
-        event_id=event_id_of(scan_id, RESULT_TYPE),
+        event_id=event_id_of(scan_id, RESULT.type),
         scan_id=scan_id,
-        event_type=RESULT_TYPE,
-        topic=RESULT_TOPIC,
+        event_type=RESULT.type,
+        topic=RESULT.topic,
         event=event,
         created_at=created_at,
     )

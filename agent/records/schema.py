@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x44534544
 """``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
 
 TABLES = (
@@ -112,6 +112,67 @@ EVENTS_OF_THE_DEVICE = (
     "CREATE TABLE colour_watches (dermoscope_id TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
 )
 
+OUTBOX_RANK = "CASE type WHEN 'org.dermascan.feedback.v1' THEN 0 WHEN 'org.dermascan.telemetry.v1' THEN 2 ELSE 1 END"  # noqa: S105
+"""How urgent an event is, the least first, by its type; of the types that other versions know, too (F29).
+
+The index ``outbox_due`` is made over this very expression: whoever changes it makes the index anew, in a migration.
+"""
+
+THE_CLOUD_SPEAKS = (
+    f"CREATE INDEX outbox_due ON outbox ({OUTBOX_RANK}) WHERE state = 'waiting'",
+    # Append-only: who said what, and when, outlives every change of mind. No reference is a foreign key: a verdict that
+    # a damaged database still holds is worth keeping without its scan, which becomes the same scan again (F10).
+    """
+    CREATE TABLE verdicts (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        verdict_id TEXT NOT NULL UNIQUE,
+        scan_id TEXT NOT NULL,
+        image_sha256 TEXT,
+        diagnosis TEXT NOT NULL,
+        source TEXT NOT NULL,
+        agreement TEXT NOT NULL CHECK (agreement IN ('confirmation', 'correction', 'no_suggestion')),
+        supersedes TEXT UNIQUE,
+        suggestion TEXT,
+        given_by TEXT,
+        note TEXT,
+        given_at TEXT NOT NULL,
+        clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
+        CHECK ((agreement = 'no_suggestion') = (suggestion IS NULL))
+    ) STRICT
+    """,
+    "CREATE INDEX verdicts_of_scan ON verdicts (scan_id, seq)",
+    """
+    CREATE TRIGGER verdicts_stay_as_they_are BEFORE UPDATE ON verdicts
+    BEGIN SELECT RAISE(ABORT, 'a verdict is never changed: give another one'); END
+    """,
+    """
+    CREATE TRIGGER verdicts_stay BEFORE DELETE ON verdicts
+    BEGIN SELECT RAISE(ABORT, 'a verdict is never deleted: give another one'); END
+    """,
+    # Nor here: histopathology may come for a scan that this database has lost, or not yet.
+    """
+    CREATE TABLE ground_truth (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        scan_id TEXT NOT NULL,
+        diagnosis TEXT NOT NULL,
+        data TEXT NOT NULL,
+        sent_at TEXT,
+        received_at TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX ground_truth_of_scan ON ground_truth (scan_id, seq)",
+    """
+    CREATE TABLE commands_seen (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        data TEXT NOT NULL,
+        received_at TEXT NOT NULL
+    ) STRICT
+    """,
+)
+
 
 def migrations() -> Migrations:
     """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
@@ -131,6 +192,12 @@ def migrations() -> Migrations:
         for statement in EVENTS_OF_THE_DEVICE:
             db.execute(statement)
         db.execute("PRAGMA user_version = 2")
+
+    @steps()
+    def m003_the_cloud_speaks(db: Database) -> None:
+        for statement in THE_CLOUD_SPEAKS:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 3")
 
     return steps
 

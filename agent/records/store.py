@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -12,18 +11,21 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import Self
 
 from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
+from agent.messages.envelope import Sender
 from agent.records import queries, scans, watches
 from agent.records.checkpoint import Checkpointer
+from agent.records.cloud_side import CloudSide, Posting
 from agent.records.connection import Connection
-from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan
-from agent.records.messages import Sender
+from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan, VerdictRefused
+from agent.records.ground_truth import GroundTruthOutcome
 from agent.records.opening import StateLock, open_database
+from agent.records.outbox import OutboxRow, OutboxStats
 from agent.records.queries import Counts, Unfinished, Unpublished
 from agent.records.results import RESULTS_DIR
 from agent.records.scans import Claim, ClaimOutcome, Received
@@ -35,6 +37,10 @@ __all__ = [
     "ClaimOutcome",
     "Clocks",
     "Counts",
+    "GroundTruthOutcome",
+    "OutboxRow",
+    "OutboxStats",
+    "Posting",
     "Store",
     "StoreClosed",
     "StoreError",
@@ -42,9 +48,8 @@ __all__ = [
     "Unfinished",
     "UnknownScan",
     "Unpublished",
+    "VerdictRefused",
 ]
-
-T = TypeVar("T")
 
 CLOSE_TIMEOUT_S = 10.0
 
@@ -69,7 +74,7 @@ class Clocks:
     trusted: Callable[[], bool] = _nobody_vouches
 
 
-class Store:
+class Store(CloudSide):
     """Owner of the database of one ``state_dir``. Its methods may be called from any thread.
 
     Those that write return a future, kept once the change is on the disk. It raises ``StoreFull`` where there was no
@@ -86,6 +91,7 @@ class Store:
         clocks: Clocks,
         results_folder: Path,
     ) -> None:
+        super().__init__()
         self._writer = writer
         self._checkpointer = checkpointer
         self._lock = lock
@@ -153,7 +159,7 @@ class Store:
         ``metadata`` (patient fields of sidecar or DICOM) is added to what is kept; it stays on the device.
         """
         finished_at, fields = self._time(), dict(metadata or {})
-        return self._writer.submit(
+        return self._submit_posting(
             lambda db: scans.answer(
                 db,
                 self._sender,
@@ -168,7 +174,7 @@ class Store:
     def reject(self, scan_id: str, reason: Reason, sentence: str) -> Future[None]:
         """Finish a scan as refused, and put its event in the outbox: one transaction."""
         finished_at = self._time()
-        return self._writer.submit(
+        return self._submit_posting(
             lambda db: scans.reject(
                 db, self._sender, scan_id, reason=reason.value, sentence=sentence, finished_at=finished_at
             )
@@ -191,12 +197,12 @@ class Store:
         """Keep a dermoscope's colour watch and, in the same transaction, put an alert about it into the outbox."""
         at, event_id = self._time(), str(uuid.uuid4())
 
-        def keep(db: sqlite3.Connection) -> None:
+        def keep(db: Connection) -> None:
             watches.keep_colour_watch(db, dermoscope_id, state)
             if alert is not None:
                 watches.alert(db, self._sender, event_id=event_id, subject=dermoscope_id, data=alert, at=at)
 
-        return self._writer.submit(keep)
+        return self._submit_posting(keep)
 
     def unfinished(self) -> list[Unfinished]:
         """The scans that were claimed and not finished, oldest first."""
@@ -263,11 +269,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, run: Callable[[Connection], T]) -> T:
-        return self._writer.submit(run, writes=False).result()
-
     def _time(self) -> str:
         return self._clocks.wall().astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _clock_trusted(self) -> bool:
+        return self._clocks.trusted()
 
 
 def _boot_id() -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agent.messages.catalogue import ALERT
+from agent.messages.envelope import Sender
 from agent.records import outbox
 from agent.records.connection import Connection
-from agent.records.messages import ALERT_TYPE, TELEMETRY_TOPIC, Sender, alert_event
+from agent.records.messages import alert_event
 
 
 def colour_watch(db: Connection, dermoscope_id: str) -> str | None:
@@ -27,14 +29,14 @@ def keep_colour_watch(db: Connection, dermoscope_id: str, state: str) -> None:
 
 def alert(db: Connection, sender: Sender, *, event_id: str, subject: str, data: Mapping[str, Any], at: str) -> None:
     """Put an alert into the outbox, with the next number of its topic."""
-    seq = outbox.next_number(db, TELEMETRY_TOPIC)
+    seq = outbox.next_number(db, ALERT.topic)
     event = alert_event(sender, event_id=event_id, subject=subject, seq=seq, at=at, data=data)
     outbox.enqueue(
         db,
         event_id=event_id,
         scan_id=None,
-        event_type=ALERT_TYPE,
-        topic=TELEMETRY_TOPIC,
+        event_type=ALERT.type,
+        topic=ALERT.topic,
         event=event,
         created_at=at,
     )

@@ -14,7 +14,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     group = subparsers.add_parser(
         "engine",
         help="export, compile, verify, sign and activate model bundles",
-        description="From a trained checkpoint to an engine that may answer: export → sign → compile → verify → activate.",
+        description="From a trained checkpoint to an engine that may answer: export, sign, compile, verify, activate.",
     )
     verbs = group.add_subparsers(metavar="VERB", required=True)
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):

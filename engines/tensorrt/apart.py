@@ -32,6 +32,8 @@ from engines.tensorrt.plans import Plan, PlanError
 from engines.tensorrt.versions import NoTensorRT, find_tensorrt
 from engines.trust.verifying import DEMO_TRUST, Trust
 
+log = logging.getLogger(__name__)
+
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _PR_SET_PDEATHSIG: Final = 1
 _EVERY_S: Final = 0.1
@@ -212,6 +214,10 @@ def main(arguments: list[str]) -> None:
         plan = _compile(told, teller.progress)
     except tuple(kinds) as error:
         teller.tell(error=str(error), kind=next(name for kind, name in kinds.items() if isinstance(error, kind)))
+    except Exception as error:
+        log.info("compiling failed", exc_info=True)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        teller.tell(error=f"compiling failed ({text}); dermascan engine compile --verbose shows where", kind="plan")
     else:
         teller.tell(plan={**asdict(plan), "folder": str(plan.folder)})
 

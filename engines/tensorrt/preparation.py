@@ -40,8 +40,8 @@ class Order:
     """The plan that there is was proved wrong: compile it again."""
 
     def to_json(self) -> str:
-        """One line."""
-        return json.dumps({**asdict(self), "bundle": str(self.bundle), "cache": str(self.cache)})
+        """One line; with whole paths, as the child works in another folder."""
+        return json.dumps({**asdict(self), "bundle": str(self.bundle.absolute()), "cache": str(self.cache.absolute())})
 
     @staticmethod
     def from_json(text: str) -> Order:

@@ -195,7 +195,7 @@ class TensorRtRung:
             return replace(order, anew=outcome.anew)
         self._work(outcome)
         self._late.failed()
-        return self._order
+        return replace(self._order, doubted=True)
 
     def _tell(self, why: str, *, given_up: bool = False) -> None:
         with self._changed:

@@ -12,7 +12,9 @@ import pytest
 
 from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
-from agent.records.messages import RESULT_TYPE, Sender, event_id_of, rejected_data, result_event, scan_id_of
+from agent.messages.catalogue import RESULT
+from agent.messages.envelope import Sender
+from agent.records.messages import event_id_of, rejected_data, result_event, scan_id_of
 
 
 def check_cloudevent(event: dict[str, object]) -> None:
@@ -89,8 +91,8 @@ def test_building_an_event_twice_gives_the_same_bytes_and_id():
     first = result_event(sender, "s", 3, "2026-01-01T00:00:01Z", data)
     assert first == result_event(sender, "s", 3, "2026-01-01T00:00:01Z", backwards)
     check_cloudevent(json.loads(first))
-    assert uuid.UUID(event_id_of("s", RESULT_TYPE)).version == 5
-    assert event_id_of("s", RESULT_TYPE) != event_id_of("t", RESULT_TYPE)
+    assert uuid.UUID(event_id_of("s", RESULT.type)).version == 5
+    assert event_id_of("s", RESULT.type) != event_id_of("t", RESULT_TYPE)
     assert scan_id_of("a", "sha256:1") != scan_id_of("b", "sha256:1")
 
 

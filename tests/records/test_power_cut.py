@@ -19,7 +19,7 @@ import pytest
 
 from agent.intake.capture import FileStamp
 from agent.records import scans
-from agent.records.messages import Sender
+from agent.messages.envelope import Sender
 from agent.records.schema import TABLES
 
 SECTOR = 512

@@ -12,7 +12,7 @@ import pytest
 
 from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
-from agent.records.messages import RESULT_TYPE
+from agent.messages.catalogue import RESULT
 from agent.records.results import write_results
 from agent.records.store import AlreadyTerminal, ClaimOutcome, StoreClosed, StoreError, StoreFull, UnknownScan
 
@@ -75,7 +75,7 @@ def test_an_event_that_cannot_be_written_takes_the_answer_back(open_store, claim
         lambda db: db.execute(
             "INSERT INTO outbox (event_id, scan_id, type, topic, event, created_at)"
             " VALUES ('x', ?, ?, 't', x'00', 't')",
-            (scan_id, RESULT_TYPE),
+            (scan_id, RESULT.type),
         )
     ).result(10)
     with pytest.raises(sqlite3.IntegrityError):

@@ -61,7 +61,7 @@ def request_with(tmp_path: Path, demo_bundle: Path, monkeypatch: pytest.MonkeyPa
             r"was killed, most often .* for want of memory.*--max-batch.*own words",
         ),
         ("os._exit(3)", r"TensorRT ended with status 3 while it compiled"),
-        ("raise SystemError('odd')", r"ended with status 1 .*SystemError: odd"),
+        ("raise SystemError('odd')", r"compiling failed \(SystemError: odd\); .*--verbose"),
         ("raise MemoryError", r"TensorRT 10\.3\.0 failed: MemoryError"),
     ],
 )

@@ -105,6 +105,7 @@ def test_without_a_gpu_nothing_of_it_is_touched(
     plan = compiled()
     (tmp_path / "hidden").touch()
     monkeypatch.setenv("PRETENDED_NO_GPU", str(tmp_path / "hidden"))
+    monkeypatch.setattr(backend, "find_tensorrt", lambda: pytest.fail("TensorRT was imported"))
     card.log.clear()
     with pytest.raises(NoGpu, match="the driver sees no GPU"):
         open_it(plan, bundle)

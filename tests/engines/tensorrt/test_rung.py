@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +28,8 @@ from engines.tensorrt.preparation import Failed, Order, Preparation, Prepared
 from engines.tensorrt.rung import RungSettings, TensorRtRung
 from tests.fakes import faulty_backend
 
-PRETENDED = Path(__file__).parents[2] / "fakes" / "pretended_gpu.py"
+REPOSITORY = Path(__file__).parents[3]
+PRETENDED = REPOSITORY / "tests" / "fakes" / "pretended_gpu.py"
 SOON = RungSettings(
     look_s=0.05, soon=lambda: Backoff(base_s=0.02, cap_s=0.05), late=lambda: Backoff(base_s=0.02, cap_s=0.05)
 )
@@ -294,6 +296,11 @@ def test_the_child_compiles_and_verifies_once_and_finds_it_the_next_time(bundle:
     assert doing == ["verifying the compiled model against the reference"]
 
 
+def test_a_relative_cache_means_the_same_to_the_child(bundle: Bundle) -> None:
+    order = Order.from_json(Order(bundle.folder, "0", Path("state/cache")).to_json())
+    assert order.cache == Path.cwd() / "state" / "cache"
+
+
 @pytest.mark.fault("F06")
 def test_old_plans_do_not_fill_the_disk(bundle: Bundle, cache: Path) -> None:
     plans = cache / "plans"
@@ -347,6 +354,20 @@ def test_the_child_says_what_is_missing(bundle: Bundle, cache: Path) -> None:
     (cache.parent / "plan.json").write_text('{"error": "model.onnx: TensorRT has no kernel; update TensorRT"}')
     outcome, _ = get_ready(order_for(bundle, cache))
     assert outcome == Failed("model.onnx: TensorRT has no kernel; update TensorRT", soon=False)
+
+
+@pytest.mark.fault("F13")
+def test_looking_for_a_gpu_again_and_again_costs_little(bundle: Bundle, cache: Path) -> None:
+    """On a device without one, nothing but the standard library is loaded to find that out."""
+    code = (
+        "import sys; from engines.tensorrt import gpu, prepare; from engines.tensorrt.preparation import Order\n"
+        "def none(**_): raise gpu.NoGpu('none')\n"
+        "gpu.probe = none\n"
+        f"told = prepare.outcome(Order.from_json({order_for(bundle, cache).to_json()!r}), print)\n"
+        "print(told['failed'], [name for name in ('numpy', 'pydantic', 'cv2', 'tensorrt') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert done.stdout == "none []\n"
 
 
 @pytest.mark.fault("F15")
