@@ -31,6 +31,7 @@ from agent.intake.watch import FolderWatch
 from agent.model import RunningModel
 from agent.publish import publish, publish_again
 from agent.records.space import SpaceGuard
+from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
 from agent.upkeep.colour_watches import ColourWatches
 from calibration.shelf import FOLDER as SHELF
@@ -121,6 +122,8 @@ class Daemon:
         self._model.follow(self._use)
         for scope in config.dermoscopes:
             self._watch(scope)
+        self._spool = Spool(self._store, config.device.state_dir, self._stop)
+        self._spool.start()
         self._upkeep.start()
 
     def _look_on(self, analysis: Analysis) -> None:
@@ -136,6 +139,7 @@ class Daemon:
         self._stop.set()
         self._analysts.join()
         self._upkeep.join()
+        self._spool.join()
         for _, thread in self._watches.values():
             thread.join()
         self._model.stop()

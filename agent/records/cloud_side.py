@@ -168,8 +168,8 @@ class CloudSide:
         """What pathologists found for a scan, oldest first."""
         return self._read(partial(ground_truth.of_scan, scan_id=scan_id))
 
-    def command(self, event: Event, postings: Sequence[Posting] = ()) -> Future[bool]:
-        """Note a command and post what answers it: one transaction. False: it was noted before, and nothing was done.
+    def command_seen(self, event: Event, postings: Sequence[Posting] = ()) -> Future[bool]:
+        """Note a command and post what answers it: one transaction. False: a repeat, nothing was done.
 
         What a command does beside this is done after it, so that a repeat does not do it again.
         """

@@ -93,7 +93,7 @@ def due(db: Connection, limit: int, *, fresh_after_seq: int, exclude: Collection
         if len(found) >= limit:
             break
         rows = db.execute(_DUE, (rank, after, up_to, excluded, limit - len(found))).fetchall()
-        found += [OutboxRow(*row[:4], bytes(row[4]), *row[5:]) for row in rows]
+        found += [OutboxRow(*row) for row in rows]
     return found
 
 

@@ -112,7 +112,7 @@ EVENTS_OF_THE_DEVICE = (
     "CREATE TABLE colour_watches (dermoscope_id TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
 )
 
-OUTBOX_RANK = "CASE type WHEN 'org.dermascan.feedback.v1' THEN 0 WHEN 'org.dermascan.telemetry.v1' THEN 2 ELSE 1 END"  # noqa: S105
+OUTBOX_RANK = "CASE type WHEN 'org.dermascan.feedback.v1' THEN 0 WHEN 'org.dermascan.telemetry.v1' THEN 2 ELSE 1 END"
 """How urgent an event is, the least first, by its type; of the types that other versions know, too (F29).
 
 The index ``outbox_due`` is made over this very expression: whoever changes it makes the index anew, in a migration.

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from calibration.chart import detect_chart
 from calibration.colour import srgb_to_lab
 from calibration.figures import measure
 from calibration.files import ShelfError
+from calibration.look import Look, Order, find
 from calibration.pictures import read_picture
 from calibration.references import COLORCHECKER24
 from calibration.shelf import Shelf
 from calibration.standing import State
-from tests.calibration.visiting import NOW, OTHER_LAMP, Technician, file_of, fitted, variant, verified
-from tests.fakes.charts import render_chart
+from calibration.visit import make_flat_field
+from tests.calibration.visiting import CAMERA, NOW, OTHER_LAMP, SIZE, Technician, file_of, fitted, variant, verified
+from tests.fakes.charts import render_chart, white_frame
 
 GOOD = ("colourscience_classic.png", "plantcv_colorchecker-classic-mini.jpg", "plantcv_nano.jpeg")
 OVEREXPOSED = ("plantcv_classic.png", "plantcv_calibrite-passport.png")
@@ -265,3 +268,23 @@ def test_the_documents_say_what_was_measured() -> None:
 
 def test_the_other_lamp_differs_enough_to_prove_something() -> None:
     assert (render_chart(camera=OTHER_LAMP).rgb != render_chart().rgb).any()
+
+
+def test_the_flat_field_evens_the_patches_without_cutting_the_white(tmp_path: Path) -> None:
+    bright = replace(CAMERA, exposure=1.0, vignette=0.4)
+    truth = render_chart(camera=bright, size=SIZE, fill=0.9, seed=1)
+    frame = white_frame(camera=replace(bright, exposure=0.9), size=SIZE, seed=2)
+    for name, rgb in (("chart", truth.rgb), ("white", frame)):
+        Image.fromarray(rgb).save(tmp_path / f"{name}.png", compress_level=1)
+    chart = read_picture(tmp_path / "chart.png")
+    _, gain = make_flat_field([read_picture(tmp_path / "white.png")], NOW)
+    raw, even = find([chart], Order()), find([chart], Order(), gain)
+
+    def spread(look: Look) -> float:
+        ratio = (look.patches.linear / truth.linear)[:, 1]
+        return float(ratio.std() / ratio.mean())
+
+    assert spread(raw) > 0.05
+    assert spread(even) < 0.015
+    assert not even.patches.clipped.any(), "what the gain lifts above white is not what the camera cut"
+    assert np.array_equal(even.raw, raw.raw), "before the profile is as the camera gave it"

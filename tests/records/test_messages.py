@@ -92,7 +92,7 @@ def test_building_an_event_twice_gives_the_same_bytes_and_id():
     assert first == result_event(sender, "s", 3, "2026-01-01T00:00:01Z", backwards)
     check_cloudevent(json.loads(first))
     assert uuid.UUID(event_id_of("s", RESULT.type)).version == 5
-    assert event_id_of("s", RESULT.type) != event_id_of("t", RESULT_TYPE)
+    assert event_id_of("s", RESULT.type) != event_id_of("t", RESULT.type)
     assert scan_id_of("a", "sha256:1") != scan_id_of("b", "sha256:1")
 
 

@@ -18,8 +18,8 @@ import apsw
 import pytest
 
 from agent.intake.capture import FileStamp
-from agent.records import scans
 from agent.messages.envelope import Sender
+from agent.records import scans
 from agent.records.schema import TABLES
 
 SECTOR = 512

@@ -1,0 +1,212 @@
+"""The spool: how what a person says at a shell reaches the agent, running or not: one small file for each thing said.
+
+A file is there whole or not at all, and is removed only once what it asks for is committed. Whatever happens in
+between, it is taken up again, and the store knows that it has been: no verdict is lost and none is counted twice
+(F11, F19). What cannot be done is moved to ``refused/`` with the reason beside it. Files hold names and notes, and so
+stay on the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from agent.messages.parts import DiagnosisClass, ScanId
+from agent.messages.verdicts import VerdictSource
+from agent.records.checkpoint import Rarely
+from agent.records.errors import StoreClosed, StoreError, UnknownScan, VerdictRefused
+from agent.records.results import FOLDER_MODE, TEMPORARY, write_atomically
+from agent.records.store import Store
+
+log = logging.getLogger(__name__)
+
+SPOOL: Final = "spool"
+"""Under ``state_dir``."""
+REFUSED: Final = "refused"
+"""Under the spool."""
+LARGEST_BYTES: Final = 64 * 1024
+LEFTOVER_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.5
+"""A look at an empty folder costs two system calls, and works on every file system, which inotify does not."""
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    """Made once by who asks; a verdict's own id."""
+
+
+class VerdictOrder(_Order):
+    """Keep a verdict."""
+
+    order: Literal["verdict"] = "verdict"
+    scan_id: ScanId
+    diagnosis: DiagnosisClass
+    source: VerdictSource
+    by: Annotated[str, Field(max_length=200)] | None = None
+    note: Annotated[str, Field(max_length=10_000)] | None = None
+    given_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
+
+
+class RetryOrder(_Order):
+    """Send an event again that was given up, or all of them."""
+
+    order: Literal["retry"] = "retry"
+    event_id: str | None
+
+
+Order = Annotated[VerdictOrder | RetryOrder, Field(discriminator="order")]
+_READER: Final[TypeAdapter[VerdictOrder | RetryOrder]] = TypeAdapter(Order)
+
+
+def place(state_dir: Path, order: VerdictOrder | RetryOrder) -> Path:
+    """Put an order into the spool; it is durable when this returns. The name keeps the order of asking.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder = _folder(state_dir)
+    number = time.time_ns()
+    for there in _orders(folder):  # whatever the clock does, later is later (F16)
+        if (earlier := there.name.partition("-")[0]).isdecimal():
+            number = max(number, int(earlier) + 1)
+    path = folder / f"{number:020d}-{uuid.uuid4()}.json"
+    write_atomically(path, order.model_dump_json().encode())
+    _give_to_owner(path, state_dir)
+    return path
+
+
+class Spool:
+    """The running agent's end: takes up what lies in the spool, and looks for more until it is told to stop."""
+
+    def __init__(self, store: Store, state_dir: Path, stop: threading.Event) -> None:
+        self._store, self._stop = store, stop
+        self._state_dir = state_dir
+        self._rarely = Rarely(log, 300.0)
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end, once ``stop`` is set."""
+        self._thread.join()
+
+    def take_up(self) -> int:
+        """Do what lies in the spool, in the order of asking; returns how much of it is done.
+
+        What the store has no room for stays, with all that came after it.
+        """
+        done = 0
+        for path in sorted(_orders(self._state_dir / SPOOL)):
+            if self._stop.is_set():
+                break
+            try:
+                self._do(_read(path))
+            except (UnknownScan, VerdictRefused, ValueError) as error:
+                _refuse(path, str(error))
+            except FileNotFoundError:
+                continue  # taken back by who placed it
+            except PermissionError as error:
+                self._rarely.warning("%s: give it to the agent's user", error)
+            else:
+                path.unlink(missing_ok=True)  # if the power goes here it is done once more, which changes nothing
+                done += 1
+        return done
+
+    def _do(self, order: VerdictOrder | RetryOrder) -> None:
+        if isinstance(order, RetryOrder):
+            count = self._store.outbox_retry(order.event_id).result()
+            log.info("%d events that had been given up are to be sent again", count)
+            return
+        self._store.verdict(
+            order.scan_id,
+            order.diagnosis,
+            order.source,
+            order.by,
+            order.note,
+            verdict_id=order.id,
+            given_at=order.given_at,
+        ).result()
+        log.info("scan %s: verdict %s kept", order.scan_id, order.id)
+
+    def _run(self) -> None:
+        _sweep(self._state_dir / SPOOL)
+        while True:
+            try:
+                self.take_up()
+            except StoreClosed:
+                return
+            except (StoreError, OSError) as error:
+                self._rarely.warning("what lies in the spool has to wait: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, verdicts must be taken up after it
+                self._rarely.error("taking up the spool broke off unexpectedly, and goes on: %r", error)
+            if self._stop.wait(LOOK_EVERY_S):
+                return
+
+
+def _orders(folder: Path) -> list[Path]:
+    try:
+        return [
+            Path(entry)
+            for entry in os.scandir(folder)
+            if entry.name.endswith(".json") and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+        ]
+    except FileNotFoundError:
+        return []
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a crash left of files that were never whole."""
+    for leftover in folder.glob(f".*{TEMPORARY}"):
+        try:
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
+                leftover.unlink()
+        except OSError as error:
+            log.warning("%s: %s", leftover, error.strerror)
+
+
+def _read(path: Path) -> VerdictOrder | RetryOrder:
+    """Read an order; raises ValueError with a sentence where it is none."""
+    with path.open("rb") as file:
+        content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise ValueError(f"it has more than {LARGEST_BYTES} bytes")
+    try:
+        return _READER.validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def _refuse(path: Path, reason: str) -> None:
+    refused = path.parent / REFUSED
+    refused.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    write_atomically(refused / f"{path.name}.reason", f"{reason}\n".encode())
+    path.rename(refused / path.name)
+    log.error("%s cannot be done (%s): moved to %s", path.name, reason, refused)
+
+
+def _folder(state_dir: Path) -> Path:
+    folder = state_dir / SPOOL
+    if not folder.is_dir():
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+        _give_to_owner(folder, state_dir)
+    return folder
+
+
+def _give_to_owner(path: Path, state_dir: Path) -> None:
+    """What root writes belongs to the agent's user, or the agent could not read it."""
+    if os.geteuid() == 0:
+        owner = state_dir.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
