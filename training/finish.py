@@ -21,8 +21,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from build.bundle_writer import IMAGENET, BundleText, cpu_session, probabilities, write_bundle
+from build.bundle_writer import FP16_NAME, IMAGENET, BundleText, cpu_session, probabilities, write_bundle
 from build.export import export_onnx
+from build.fp16 import export_fp16
 from build.random_bundle import synthetic_lesion
 from build.vit import CONFIGS, VisionTransformer
 from engines.classes import CLASSES, MELANOMA
@@ -104,7 +105,9 @@ def finish(order: Order) -> Report:
         )
         reference = _reference(sets[Part.TRAIN], validation[View.CENTRE_CROP])
         text = _text(report, order.checkpoint)
-        write_bundle(order.out, onnx_file, synthetic_lesion(seed=golden_seed), text, point, reference=reference)
+        fp16 = export_fp16(onnx_file, Path(folder) / FP16_NAME)
+        golden = synthetic_lesion(seed=golden_seed)
+        write_bundle(order.out, onnx_file, golden, text, point, reference=reference, fp16_onnx=fp16)
     return report
 
 

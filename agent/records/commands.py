@@ -1,4 +1,4 @@
-"""``dermascan scans``: what the agent knows of its captures, with the daemon running or without."""
+"""The records' commands, and ``dermascan scans``: what the agent knows of its captures, running or not."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.answer.scan import ScanState
 from agent.exits import EXIT_FAILED, EXIT_OK
+from agent.records import feedback_command, queue_command
 from agent.records.errors import StoreError
 from agent.records.reading import ScanRow, list_scans
 
@@ -17,7 +18,9 @@ DEFAULT_LIMIT = 50
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``dermascan scans``."""
+    """Add ``dermascan scans``, ``feedback`` and ``queue``."""
+    feedback_command.register(subparsers)
+    queue_command.register(subparsers)
     parser = subparsers.add_parser(
         "scans",
         help="list the scans that the agent knows",

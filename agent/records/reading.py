@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.answer.scan import ScanState
+from agent.records import outbox
 from agent.records.errors import StoreError
-from agent.records.opening import DATABASE
-from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, user_version
+from agent.records.opening import DATABASE, LOCK
+from agent.records.outbox import OutboxStats
+from agent.records.schema import APPLICATION_ID, OUTBOX_RANK, SCHEMA_VERSION, user_version
 
 BUSY_TIMEOUT_MS = 2000
 
@@ -36,6 +39,22 @@ class ScanRow:
     finished_at: str | None
     clock_trusted: bool
     result: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """One outbox row as ``dermascan queue`` lists it: all but the event's content."""
+
+    seq: int
+    event_id: str
+    type: str
+    topic: str
+    scan_id: str | None
+    state: str
+    bytes: int
+    attempts: int
+    reason: str | None
+    created_at: str
 
 
 @contextmanager
@@ -75,6 +94,42 @@ def list_scans(state_dir: Path, state: ScanState | None = None, limit: int | Non
             [*values, -1 if limit is None else limit],
         ).fetchall()
     return [_scan_row(row) for row in reversed(rows)]
+
+
+def find_scan(state_dir: Path, scan_id: str) -> ScanRow | None:
+    """One scan; None where there is none of this id."""
+    columns = ", ".join(ScanRow.__dataclass_fields__)
+    with open_reading(state_dir) as db:
+        row = db.execute(f"SELECT {columns} FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()  # noqa: S608
+    return None if row is None else _scan_row(row)
+
+
+def list_outbox(state_dir: Path, state: str, limit: int | None = None) -> list[QueueRow]:
+    """The first ``limit`` outbox rows (all where None) of a state, in the order of sending."""
+    columns = ", ".join(QueueRow.__dataclass_fields__).replace("bytes", "length(event)")
+    with open_reading(state_dir) as db:
+        rows = db.execute(
+            f"SELECT {columns} FROM outbox WHERE state = ? ORDER BY {OUTBOX_RANK}, seq LIMIT ?",  # noqa: S608
+            (state, -1 if limit is None else limit),
+        ).fetchall()
+    return [QueueRow(*row) for row in rows]
+
+
+def outbox_stats(state_dir: Path) -> OutboxStats:
+    """How the outbox stands."""
+    with open_reading(state_dir) as db:
+        return outbox.stats(db)
+
+
+def agent_seems_to_run(state_dir: Path) -> bool:
+    """Whether the process that last held ``state_dir`` is alive: for politeness, not to rely on."""
+    try:
+        os.kill(int((state_dir / LOCK).read_text(encoding="ascii")), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _scan_row(row: tuple[Any, ...]) -> ScanRow:

@@ -84,6 +84,25 @@ def place(state_dir: Path, order: VerdictOrder | RetryOrder) -> Path:
     return path
 
 
+def waiting(state_dir: Path) -> tuple[int, int]:
+    """How many orders wait to be taken up, and how many were refused."""
+    folder = state_dir / SPOOL
+    return len(_orders(folder)), len(_orders(folder / REFUSED))
+
+
+def refusal(path: Path) -> str | None:
+    """Why the order that was placed at ``path`` was refused; None where it was not."""
+    try:
+        return _reason_file(path).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
+def new_id() -> str:
+    """An order's id."""
+    return str(uuid.uuid4())
+
+
 class Spool:
     """The running agent's end: takes up what lies in the spool, and looks for more until it is told to stop."""
 
@@ -192,9 +211,13 @@ def _read(path: Path) -> VerdictOrder | RetryOrder:
 def _refuse(path: Path, reason: str) -> None:
     refused = path.parent / REFUSED
     refused.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    write_atomically(refused / f"{path.name}.reason", f"{reason}\n".encode())
+    write_atomically(_reason_file(path), f"{reason}\n".encode())
     path.rename(refused / path.name)
     log.error("%s cannot be done (%s): moved to %s", path.name, reason, refused)
+
+
+def _reason_file(path: Path) -> Path:
+    return path.parent / REFUSED / f"{path.name}.reason"
 
 
 def _folder(state_dir: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 
 class Bell:
@@ -19,18 +20,14 @@ class Bell:
 
     def ring(self) -> None:
         """Wake whoever waits. Ringing a closed or an already ringing bell does nothing."""
-        try:
+        with suppress(OSError):  # full: it rings already; closed: nobody waits
             self._in.send(b"!")
-        except OSError:
-            pass  # full: it rings already; closed: nobody waits
 
     def silence(self) -> None:
         """Make it ready to ring again."""
-        try:
+        with suppress(BlockingIOError):
             while self._out.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Ring no more."""

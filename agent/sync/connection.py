@@ -1,8 +1,8 @@
 """One connection to a broker, from its making to its end: the only module that knows paho.
 
 paho 2.2 is run without its network thread: the sync's own thread reads, writes and looks at the clock. So an exception
-anywhere surfaces where it is handled, no lock of paho's is shared, and a client is thrown away with its connection: paho
-would send again what it holds without regard to any window (F22). What was on its way is sent again from the outbox.
+surfaces where it is handled, and no lock of paho's is shared. A client is thrown away with its connection: paho would
+send again what it holds without regard to any window (F22). What was on its way is sent again from the outbox.
 """
 
 from __future__ import annotations
@@ -198,7 +198,11 @@ class Connection:
         self._happened.append(Taken(number, reason.value))
 
     def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        self._happened.append(Heard(message.mid, message.qos, message.topic, bytes(message.payload)))
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # to be acknowledged, or it would come again for ever
+        self._happened.append(Heard(message.mid, message.qos, topic, bytes(message.payload)))
 
     def _on_disconnect(
         self,
@@ -235,7 +239,7 @@ class _LastWords(logging.Handler):
 
 
 def _properties(packet: int, **values: Any) -> Properties:
-    properties = Properties(packet)
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
     for name, value in values.items():
         setattr(properties, name, value)
     return properties

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -10,9 +10,11 @@ from pydantic import BaseModel
 
 from agent.messages.catalogue import MessageType
 from agent.messages.envelope import Event
+from agent.records.cloud_side import Posting
+from agent.records.ground_truth import GroundTruthOutcome
 from agent.records.outbox import OutboxRow, OutboxStats
 
-__all__ = ["InboxPort", "OutboxPort", "OutboxRow", "OutboxStats"]
+__all__ = ["GroundTruthOutcome", "InboxPort", "OutboxPort", "OutboxRow", "OutboxStats", "Posting"]
 
 
 class OutboxPort(Protocol):
@@ -37,11 +39,13 @@ class OutboxPort(Protocol):
 class InboxPort(Protocol):
     """Where what comes down ends."""
 
-    def ground_truth(self, event: Event) -> Future[bool]:
-        """Link histopathology to its scan; idempotent by the event's id."""
+    def ground_truth(
+        self, event: Event, reply: Callable[[GroundTruthOutcome], Posting | None]
+    ) -> Future[GroundTruthOutcome]:
+        """Keep histopathology for a scan, once by the event's id, with the reply to it."""
 
-    def command_seen(self, event: Event) -> Future[bool]:
-        """Note a command; True where it was not there before."""
+    def command_seen(self, event: Event, postings: Sequence[Posting]) -> Future[bool]:
+        """Note a command and post what answers it; False where it was there before."""
 
     def post(
         self, message: MessageType, subject: str, data: BaseModel | Mapping[str, Any], scan_id: str | None = None

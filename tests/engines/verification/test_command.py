@@ -27,6 +27,7 @@ from tests.engines.verification.test_record import made_up
 from tests.fakes import faulty_backend as fake
 
 Run = Callable[..., int]
+Fabricate = Callable[..., None]
 
 
 @pytest.fixture
@@ -47,6 +48,20 @@ def bundle(tmp_path: Path, demo_bundle: Path) -> Path:
     return Path(shutil.copytree(demo_bundle, tmp_path / "bundle"))
 
 
+@pytest.fixture
+def fabricate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fabricate:
+    """``fabricate(faults)``: the fabricated model stands in for both engine and reference, which is quicker."""
+
+    def stand_in(faults: dict[str, str] | None = None) -> None:
+        (tmp_path / "engine").mkdir()
+        (tmp_path / "reference").mkdir()
+        engine = Choice(fake.spec(tmp_path / "engine", faults), {})
+        monkeypatch.setattr("engines.verification.choices.choose", lambda *_, **__: engine)
+        monkeypatch.setattr("engines.verification.run.reference_spec", lambda *_: fake.spec(tmp_path / "reference"))
+
+    return stand_in
+
+
 def test_the_command_line_knows_every_engine() -> None:
     assert BACKENDS == CHOICES
 
@@ -61,10 +76,11 @@ def test_golden_image_alone(run: Run, bundle: Path, capsys: pytest.CaptureFixtur
 
 
 def test_labels_are_judged(
-    run: Run, bundle: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, bundle: Path, pictures: Path, fabricate: Fabricate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The made-up labels are mostly wrong, so that the release gates cannot be met."""
-    out = tmp_path / "found.json"
+    fabricate()
+    out = bundle.parent / "found.json"
     labels = pictures.parent / "labels.csv"
     assert run(bundle, "--images", pictures, "--labels", labels, "--out", out, "--json") == 2
     printed = json.loads(capsys.readouterr().out)
@@ -74,7 +90,8 @@ def test_labels_are_judged(
     assert not (bundle / "verification.json").exists()
 
 
-def test_a_draw_of_the_pictures(run: Run, bundle: Path, pictures: Path) -> None:
+def test_a_draw_of_the_pictures(run: Run, bundle: Path, pictures: Path, fabricate: Fabricate) -> None:
+    fabricate()
     assert run(bundle, "--images", pictures, "--limit", 4, "--seed", 3) == 0
     record = read_record(bundle / "verification.json")
     assert record.picture_set is not None
@@ -83,10 +100,9 @@ def test_a_draw_of_the_pictures(run: Run, bundle: Path, pictures: Path) -> None:
 
 @pytest.mark.fault("F14")
 def test_an_engine_that_dies_fails_and_is_recorded(
-    run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, bundle: Path, fabricate: Fabricate, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = fake.spec(tmp_path, {"1": "segfault"}, bundle=bundle)
-    monkeypatch.setattr("engines.verification.choices.choose", lambda *_, **__: Choice(spec, {}))
+    fabricate({"1": "segfault"})
     assert run(bundle) == 2
     assert "FAILED: demo/1.0.0 on faulty: the engine could not be run: running: the worker" in capsys.readouterr().out
     record = read_record(bundle / "verification.json")
