@@ -117,7 +117,7 @@ def preserved(comparison: Comparison) -> str:
     unmet = [gate.name for gate in comparison_gates(comparison) if gate.outcome is Outcome.UNMET]
     same = f"{comparison.agreeing} of {comparison.images} same class, Δp ≤ {comparison.difference_max:.1e}"
     flips = f", {comparison.flips} decisions changed" if comparison.flips else ""
-    correlation = f", attention r ≥ {comparison.attention_correlation_lowest:.4f}"
+    correlation = f", attention r {comparison.attention_correlation_lowest:.4f} at the lowest"
     return f"{'**no**' if unmet else 'yes'}: {same}{flips}{correlation}"
 
 

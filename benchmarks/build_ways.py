@@ -74,7 +74,7 @@ def _tensorrt(graphs: Callable[[], tuple[Path, Path]], folder: Path, cache: Path
     text = BundleText(
         "benchmark", "0.0.0", "vit", {}, "Apache-2.0", "For measuring speed only.", "# For measuring only\n"
     )
-    point = OperatingPoint(threshold=0.5, sensitivity=0.0, specificity=0.0, chosen_on="nothing")
+    point = OperatingPoint(threshold=0.5, chosen_on="nothing")
     write_bundle(folder / "bundle", single, synthetic_lesion(), text, point, fp16_onnx=half)
     chosen = choose("tensorrt", load_bundle(folder / "bundle"), cache=cache or folder)
     if chosen.failure is not None:

@@ -160,7 +160,7 @@ def write_random_bundle(bundle: Path, graphs: Path) -> None:
         intended_use=MEANINGLESS,
         card=f"# Random ViT-B/16\n\n{MEANINGLESS}\n",
     )
-    point = OperatingPoint(threshold=0.5, sensitivity=0.0, specificity=0.0, chosen_on="nothing: random weights")
+    point = OperatingPoint(threshold=0.5, chosen_on="nothing: random weights")
     half = graphs / "model.fp16.onnx"
     write_bundle(bundle, graphs / "model.onnx", synthetic_lesion(), text, point, fp16_onnx=half)
 

@@ -73,8 +73,8 @@ def _add_text_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--threshold", metavar="P", type=_share, help="melanoma risk from which a lesion is suspicious (default 0.5)"
     )
-    group.add_argument("--sensitivity", metavar="P", type=_share, default=0.0, help="of that threshold, where chosen")
-    group.add_argument("--specificity", metavar="P", type=_share, default=0.0, help="of that threshold, where chosen")
+    group.add_argument("--sensitivity", metavar="P", type=_share, help="of that threshold, where chosen")
+    group.add_argument("--specificity", metavar="P", type=_share, help="of that threshold, where chosen")
     group.add_argument("--chosen-on", metavar="TEXT", help="the data on which the threshold was chosen")
     group.add_argument(
         "--golden",

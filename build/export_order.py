@@ -39,8 +39,8 @@ class ExportOrder:
     name: str | None = None
     version: str | None = None
     threshold: float | None = None
-    sensitivity: float = 0.0
-    specificity: float = 0.0
+    sensitivity: float | None = None
+    specificity: float | None = None
     chosen_on: str | None = None
     golden: Path | None = None
     card: Path | None = None
@@ -112,7 +112,7 @@ def operating_point(order: ExportOrder) -> tuple[OperatingPoint, tuple[str, ...]
     said, threshold = _OURS
     if order.threshold is None:
         warning = f"no --threshold: {threshold} was set, chosen on no data; choose one before the bundle is used"
-        return OperatingPoint(threshold=threshold, sensitivity=0, specificity=0, chosen_on=said), (warning,)
+        return OperatingPoint(threshold=threshold, chosen_on=said), (warning,)
     point = OperatingPoint(
         threshold=order.threshold,
         sensitivity=order.sensitivity,

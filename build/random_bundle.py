@@ -68,7 +68,7 @@ def make(order: RandomBundle) -> Manifest:
         intended_use=MEANINGLESS,
         card=f"# {name}\n\n{MEANINGLESS} The golden image is synthetic.\n",
     )
-    point = OperatingPoint(threshold=0.5, sensitivity=0.0, specificity=0.0, chosen_on="nothing: random weights")
+    point = OperatingPoint(threshold=0.5, chosen_on="nothing: random weights")
     with tempfile.TemporaryDirectory() as folder:
         onnx_file = Path(folder) / "model.onnx"
         export_onnx(model, onnx_file, fp16_weights=order.fp16_weights, attention=order.attention)

@@ -1,4 +1,4 @@
-"""Acknowledgements on their way to the devices: gathered for a moment, so that a stream of events costs few messages."""
+"""Acknowledgements on their way to the devices: gathered for a moment, so that many events cost few messages."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ CREATE TABLE streams (
     last_heard_at TEXT NOT NULL, PRIMARY KEY (clinic_id, device_id, topic)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE numbers (
-    clinic_id TEXT NOT NULL, device_id TEXT NOT NULL, topic TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    PRIMARY KEY (clinic_id, device_id, topic, first)
+    clinic_id TEXT NOT NULL, device_id TEXT NOT NULL, topic TEXT NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (clinic_id, device_id, topic, first)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE malformed (
-    seq INTEGER PRIMARY KEY, clinic_id TEXT NOT NULL, device_id TEXT NOT NULL, topic TEXT NOT NULL, sha256 TEXT NOT NULL,
-    event_id TEXT, reason TEXT NOT NULL, payload BLOB NOT NULL, heard_at TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, clinic_id TEXT NOT NULL, device_id TEXT NOT NULL, topic TEXT NOT NULL,
+    sha256 TEXT NOT NULL, event_id TEXT, reason TEXT NOT NULL, payload BLOB NOT NULL, heard_at TEXT NOT NULL,
     UNIQUE (clinic_id, device_id, topic, sha256)
 ) STRICT;
 CREATE TABLE devices (
@@ -140,7 +140,8 @@ class Ledger:
         for seq, clinic_id, device_id, topic, payload in rows:
             heard = read(f"dermascan/v1/{clinic_id}/{device_id}/{topic}", bytes(payload))
             if heard.event is not None:
-                self.commit([heard])  # twice is no harm, if the next line is not reached
+                if heard.status is None:  # an old status says nothing any more
+                    self.commit([heard])  # twice is no harm, if the next line is not reached
                 self._db.execute("DELETE FROM malformed WHERE seq = ?", (seq,))
                 understood += 1
         return understood
@@ -227,8 +228,9 @@ class Ledger:
         if count == _Count():  # a status
             return
         self._db.execute(
-            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET heard = heard + excluded.heard,"
-            " duplicates = duplicates + excluded.duplicates, reused = reused + excluded.reused,"
+            "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " heard = heard + excluded.heard, duplicates = duplicates + excluded.duplicates,"
+            " reused = reused + excluded.reused,"
             " malformed = malformed + excluded.malformed, last_heard_at = excluded.last_heard_at",
             (device.clinic_id, device.device_id, topic, count.heard, count.duplicates, reused, count.malformed, now),
         )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
 """``[N, 3, S, S]`` float32, RGB, normalised as the bundle's manifest says (see ``engines.preprocess``)."""
+
+Patients: TypeAlias = tuple[str | None, ...]
+"""Whose each picture is, as the pseudonym that may leave the clinic, never the patient's own id (F30); None where it is
+not known. Empty where nobody is to be told."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give memory and devices back."""
+
+
+@runtime_checkable
+class RemoteBackend(Backend, Protocol):
+    """A backend that asks another machine, and so must know more than the images."""
+
+    def run_for(self, images: Images, patients: Patients, within_s: float) -> Output:
+        """Run the model elsewhere.
+
+        Args:
+            images: as for :meth:`run`.
+            patients: one for each image, or none at all.
+            within_s: seconds until the process is ended; to be left with an error of its own before that.
+        """
 
 
 @dataclass(frozen=True)

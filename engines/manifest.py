@@ -41,8 +41,9 @@ class OperatingPoint(_Part):
     """The melanoma risk from which a lesion is called suspicious, and what that choice measured where it was chosen."""
 
     threshold: Share
-    sensitivity: Share
-    specificity: Share
+    sensitivity: Share | None = None
+    specificity: Share | None = None
+    """None where nobody measured it."""
     chosen_on: str
 
 

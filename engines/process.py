@@ -13,7 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from engines.backend import BackendFailed, BackendSpec, DeadlineExceeded, EngineError, Images, Output, WorkerDied
+from engines.backend import (
+    BackendFailed,
+    BackendSpec,
+    DeadlineExceeded,
+    EngineError,
+    Images,
+    Output,
+    Patients,
+    WorkerDied,
+)
 from engines.wire import Channel, Floats, Garbled
 
 log = logging.getLogger(__name__)
@@ -130,8 +139,8 @@ class WorkerProcess:
         """
         self._receive(0, deadline, "opening the backend")
 
-    def run(self, images: Images, deadline: float) -> Output:
-        """Run the backend on ``[N, 3, S, S]`` by ``deadline`` on the clock.
+    def run(self, images: Images, deadline: float, patients: Patients = ()) -> Output:
+        """Run the backend on ``[N, 3, S, S]`` by ``deadline`` on the clock; ``patients`` are for remote ones.
 
         Every question has a number, so that no answer is ever taken for another's.
 
@@ -140,7 +149,8 @@ class WorkerProcess:
         """
         self._number += 1
         try:
-            self._channel.send({"id": self._number}, [images], deadline)
+            head = {"id": self._number, "within_s": deadline - self._clock(), "patients": patients}
+            self._channel.send(head, [images], deadline)
         except TimeoutError as error:
             raise DeadlineExceeded("running: the worker process does not take the picture") from error
         except OSError as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engines.backend import BackendSpec, EngineError, Images, Output
+from engines.backend import BackendSpec, EngineError, Images, Output, Patients
 from engines.golden import GoldenCheck, check_output
 from engines.process import WorkerProcess
 
@@ -52,9 +52,9 @@ class ProvenEngine:
         self.typical_run_s = 0.0
         """Moving average of the run time of a single picture."""
 
-    def _run(self, images: Images, deadline: float) -> Output:
+    def _run(self, images: Images, deadline: float, patients: Patients = ()) -> Output:
         started = self._clock()
-        output = self.process.run(images, deadline)
+        output = self.process.run(images, deadline, patients)
         check_output(output, len(images))
         if len(images) == 1:
             took = self._clock() - started
@@ -85,8 +85,8 @@ class ProvenEngine:
         self._run_golden(max(self._settings.golden_timeout_s, 10 * self.typical_run_s))
         self.rechecks += 1
 
-    def answer(self, images: Images, deadline: float) -> Output:
-        """Run the model and judge what it gives.
+    def answer(self, images: Images, deadline: float, patients: Patients = ()) -> Output:
+        """Run the model and judge what it gives; ``patients`` are for a remote backend.
 
         Every ``recheck_every`` pictures the golden image follows at once, and only its passing releases the answer.
 
@@ -94,7 +94,7 @@ class ProvenEngine:
             EngineError: with ``on_images`` set where it failed on these images, unset where it failed its golden image.
         """
         try:
-            output = self._run(images, deadline)
+            output = self._run(images, deadline, patients)
         except EngineError as error:
             error.on_images = True
             raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from engines.backend import EngineError, Images, Output
+from engines.backend import EngineError, Images, Output, Patients
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +18,8 @@ class Request:
     timeout_s: float
     deadline: float
     """On the worker's clock."""
+    patients: Patients = ()
+    """For a remote backend: one for each image."""
     answer: Future[Output] = field(default_factory=Future)
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from engines.backend import BackendSpec, DeadlineExceeded, EngineError, Images, NotReady, Output, WorkerDied
+from engines.backend import BackendSpec, DeadlineExceeded, EngineError, Images, NotReady, Output, Patients, WorkerDied
 from engines.backoff import Backoff
 from engines.golden import GoldenCheck
 from engines.proven import ProvenEngine, WorkerSettings
@@ -137,7 +137,7 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: self._state is WorkerState.READY, timeout_s)
 
-    def run(self, images: Images, timeout_s: float) -> Output:
+    def run(self, images: Images, timeout_s: float, patients: Patients = ()) -> Output:
         """Run the model; callers are served in turn, and wait while the worker starts.
 
         Callers who wait at the same time share a run of up to ``max_batch`` pictures. Where that fails, nobody's images
@@ -146,6 +146,7 @@ class Worker:
         Args:
             images: ``[N, 3, S, S]`` float32, preprocessed as the bundle says.
             timeout_s: for waiting and running together. An engine at work past it is killed.
+            patients: for a remote backend, one for each image; empty for others.
 
         Raises:
             NotReady: the images were never begun.
@@ -155,7 +156,7 @@ class Worker:
         want = self._golden.images.shape[1:]
         if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != want or not len(images):
             raise ValueError(f"{self.name}: float32 [N, {want}] is due, not {images.dtype} {list(images.shape)}")
-        request = Request(images, timeout_s, self._clock() + timeout_s)
+        request = Request(images, timeout_s, self._clock() + timeout_s, patients)
         with self._changed:
             if self._stopping or not self._in_time(request):
                 raise NotReady(self._why_not())
@@ -326,7 +327,8 @@ class Worker:
         self._alone = max(0, self._alone - 1)
         images = first.images if len(requests) == 1 else np.concatenate([request.images for request in requests])
         try:
-            output = engine.answer(images, min(request.deadline for request in requests))
+            patients = tuple(patient for request in requests for patient in request.patients)
+            output = engine.answer(images, min(request.deadline for request in requests), patients)
         except Exception as error:
             # First the engine is made unable to answer, then the callers hear of it.
             failure = self._fault(error)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engines.backend import Backend
+from engines.backend import Backend, Images, Output, RemoteBackend
 from engines.wire import Channel
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -73,6 +73,12 @@ def _sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:600] if text else type(error).__name__
 
 
+def _run(backend: Backend, head: dict[str, Any], images: Images) -> Output:
+    if isinstance(backend, RemoteBackend):
+        return backend.run_for(images, tuple(head["patients"]), float(head["within_s"]))
+    return backend.run(images)
+
+
 def _serve(channel: Channel, backend: Backend) -> None:
     """Run requests until the agent closes its end."""
     while True:
@@ -81,7 +87,7 @@ def _serve(channel: Channel, backend: Backend) -> None:
         except (EOFError, OSError):
             return
         try:
-            output = backend.run(images)
+            output = _run(backend, head, images)
             arrays = [output.probabilities, output.attention]
             for array in arrays:
                 if array.dtype != np.float32:

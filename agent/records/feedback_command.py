@@ -38,7 +38,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "scan_id",
         metavar="SCAN_ID",
-        help="the name of the scan's files in results/; dermascan scans --json has it, too",
+        help="the name of the scan's files in results/; also in dermascan scans --json",
     )
     parser.add_argument(
         "--diagnosis", required=True, choices=get_args(DiagnosisClass), metavar="CLASS", help=_listed(DiagnosisClass)

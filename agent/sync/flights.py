@@ -50,7 +50,8 @@ class Flights:
         self._bytes = 0
         self._awaiting: dict[str, tuple[float, bool]] = {}
         self._settling: set[str] = set()
-        self._deferred: dict[str, float] = {}
+        self._deferred: dict[str, tuple[float, str | None]] = {}
+        """Until when, and the topic where it is for the topic's sake only."""
         self._blames: dict[str, int] = {}
         self._refusals: dict[str, int] = {}
         self._holds: dict[str, Backoff] = {}
@@ -74,10 +75,8 @@ class Flights:
 
     def may_go(self, row: OutboxRow, *, fresh: bool) -> bool:
         """Whether this one may go now; where its topic is held, it is left alone until then."""
-        if row.event_id in self.excluded():
-            return False
         if (hold := self._holds.get(row.topic)) is not None and not (hold.over and row.topic not in self._probing):
-            self._defer(row.event_id, max(hold.until, self._clock() + self._limits.hold_base_s))
+            self._defer(row.event_id, max(hold.until, self._clock() + self._limits.hold_base_s), row.topic)
             return False
         if row.event_id in self._blames:
             return not self._flying
@@ -89,14 +88,13 @@ class Flights:
     def excluded(self) -> set[str]:
         """The events not to be looked up in the outbox now."""
         now = self._clock()
-        self._deferred = {event_id: until for event_id, until in self._deferred.items() if until > now}
+        self._deferred = {event_id: entry for event_id, entry in self._deferred.items() if entry[0] > now}
         flying = {flight.row.event_id for flight in self._flying.values()}
         return flying | self._awaiting.keys() | self._settling | self._deferred.keys()
 
-    @property
-    def full_of_old(self) -> bool:
-        """Whether so many await the cloud's word that only fresh ones may follow."""
-        return len(self._awaiting) + len(self._flying) >= self._limits.awaiting
+    def is_left_alone(self, row: OutboxRow) -> bool:
+        """Whether it has been put off to a later time."""
+        return row.event_id in self._deferred
 
     def left(self, number: int, row: OutboxRow, *, fresh: bool) -> None:
         """It has been handed to the connection as packet ``number``."""
@@ -124,8 +122,11 @@ class Flights:
         wait_s = min(self._limits.acknowledge_cap_s, self._limits.acknowledge_s * 2.0 ** min(flight.row.attempts, 30))
         self._awaiting[flight.row.event_id] = (self._clock() + wait_s * self._uniform(0.75, 1.25), flight.fresh)
 
-    def refused(self, flight: Flight) -> int:
-        """The broker refused it or nobody heard it; the topic is left alone. Returns how often this event was."""
+    def refused(self, flight: Flight, *, at_fault: bool) -> int:
+        """The broker refused it or nobody heard it; the topic is left alone for a while.
+
+        Returns how often it was refused for a fault that may be its own.
+        """
         row = flight.row
         hold = self._holds.get(row.topic)
         if hold is None:
@@ -133,9 +134,9 @@ class Flights:
             hold = self._holds[row.topic] = Backoff(limits.hold_base_s, limits.hold_cap_s, clock=self._clock)
         if hold.over:
             hold.failed()
-        times = self._refusals[row.event_id] = self._refusals.get(row.event_id, 0) + 1
+        times = self._refusals[row.event_id] = self._refusals.get(row.event_id, 0) + at_fault
         # Longer than the topic, so that the next to try is another: one bad row must not hold up its topic.
-        self._defer(row.event_id, hold.until + self._limits.hold_base_s * times)
+        self._defer(row.event_id, hold.until + self._limits.hold_base_s * (1 + times))
         return times
 
     def settling(self, event_ids: Iterable[str]) -> None:
@@ -144,6 +145,12 @@ class Flights:
             self._awaiting.pop(event_id, None)
             self._deferred.pop(event_id, None)
             self._settling.add(event_id)
+
+    def unsettled(self, event_ids: Iterable[str], wait_s: float) -> None:
+        """The outbox could not be told; they go again later, and the cloud will say so again."""
+        for event_id in event_ids:
+            self._settling.discard(event_id)
+            self._defer(event_id, self._clock() + wait_s)
 
     def settled(self, event_ids: Iterable[str]) -> None:
         """The outbox knows."""
@@ -194,7 +201,7 @@ class Flights:
     def next_at(self) -> float:
         """When something of this ends by itself, on the monotonic clock; infinity where nothing does."""
         times = [due_at for due_at, _ in self._awaiting.values()]
-        times += self._deferred.values()
+        times += [until for until, _ in self._deferred.values()]
         return min(times, default=float("inf"))
 
     @property
@@ -217,10 +224,11 @@ class Flights:
         """Topics that the broker refuses, or nobody listens to."""
         return tuple(sorted(self._holds))
 
-    def _defer(self, event_id: str, until: float) -> None:
+    def _defer(self, event_id: str, until: float, topic: str | None = None) -> None:
         if len(self._deferred) < self._limits.deferred or event_id in self._deferred:
-            self._deferred[event_id] = until
+            self._deferred[event_id] = (until, topic)
 
     def _forget(self, row: OutboxRow) -> None:
         self._refusals.pop(row.event_id, None)
-        self._holds.pop(row.topic, None)
+        if self._holds.pop(row.topic, None) is not None:  # it goes through again, and so may the others
+            self._deferred = {event_id: entry for event_id, entry in self._deferred.items() if entry[1] != row.topic}

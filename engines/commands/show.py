@@ -91,7 +91,8 @@ def print_bundle(content: Mapping[str, Any]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    measured = f"sensitivity {point['sensitivity']:.1%}, specificity {point['specificity']:.1%}, {point['chosen_on']}"
+    shares = (f"{name} {_share(point[name])}" for name in ("sensitivity", "specificity"))
+    measured = f"{', '.join(shares)}, {point['chosen_on']}"
     rows = [
         ("bundle", content["bundle"]),
         ("may run here", "yes" if content["may_run_here"] else f"NO: {content['fault']}"),
@@ -111,3 +112,7 @@ def print_bundle(content: Mapping[str, Any]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     Console().print(table)
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.1%}"

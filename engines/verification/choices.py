@@ -49,7 +49,8 @@ def choose(
     """Find an engine of a bundle.
 
     Args:
-        name: one of :data:`CHOICES`; None takes ``cpu-fp16`` where the bundle has an FP16 graph, else ``cpu``.
+        name: one of :data:`CHOICES`; None takes ``cpu-fp16`` where the bundle has an FP16 graph and the build stage
+            is installed, else ``cpu``.
         bundle: the checked bundle.
         threads: CPU threads; 0 takes one for each core.
         cache: where compiled plans lie (``tensorrt`` only).
@@ -60,7 +61,8 @@ def choose(
         EngineMissing: this machine lacks what the engine needs.
     """
     has_fp16 = FP16_MODEL in bundle.manifest.files
-    name = name or (CPU_FP16 if has_fp16 else CPU)
+    can_round = find_spec(_BUILD_NEEDS) is not None
+    name = name or (CPU_FP16 if has_fp16 and can_round else CPU)
     if name == CPU:
         spec = BackendSpec(name, "engines.onnx_cpu:open_backend", bundle.folder, {"threads": threads})
         return Choice(spec, {"file": bundle.model_path.name, "file_sha256": bundle.model_sha256})
@@ -70,7 +72,7 @@ def choose(
                 f"{bundle.folder / FP16_MODEL}: the manifest lists no such file; export the bundle again, or take"
                 f" --backend {CPU}"
             )
-        if find_spec(_BUILD_NEEDS) is None:
+        if not can_round:
             raise EngineMissing(
                 f"{CPU_FP16} carries out an FP16 graph's roundings, for which {_BUILD_NEEDS} is missing; install it"
                 " with: pip install 'dermascan-edge[build]'"

@@ -92,10 +92,10 @@ def test_verdicts_and_what_is_fresh_leave_before_what_is_old_and_telemetry(open_
 
 def test_the_order_agrees_with_the_catalogue():
     """The database has an order of its own, for types that it does not know; for ours it must be the same."""
+    ranking = f"SELECT {OUTBOX_RANK} FROM (SELECT ? AS type)"  # noqa: S608
     with closing(sqlite3.connect(":memory:")) as db:
-        rank = {one: db.execute(f"SELECT {OUTBOX_RANK} FROM (SELECT ? AS type)", (one.type,)).fetchone()[0]
-                for one in MESSAGES}  # fmt: skip
-        unknown = db.execute(f"SELECT {OUTBOX_RANK} FROM (SELECT 'org.dermascan.later.v7' AS type)").fetchone()[0]
+        rank = {one: db.execute(ranking, (one.type,)).fetchone()[0] for one in MESSAGES}
+        unknown = db.execute(ranking, ("org.dermascan.later.v7",)).fetchone()[0]
     ordered = sorted((RESULT, FEEDBACK, ALERT, TELEMETRY), key=lambda one: one.priority)
     assert [rank[one] for one in ordered] == sorted(rank[one] for one in ordered)
     assert (rank[FEEDBACK], rank[TELEMETRY]) == (outbox.FEEDBACK_RANK, outbox.TELEMETRY_RANK)
@@ -106,8 +106,8 @@ def test_the_order_agrees_with_the_catalogue():
 def test_a_backlog_of_100_000_rows_does_not_slow_the_choice(open_store, answered):
     store = open_store()
     insert = (
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) INSERT INTO outbox (event_id,"
-        " scan_id, type, topic, event, created_at) SELECT 'old-' || i, NULL, CASE i % 3 WHEN 0 THEN"
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) INSERT INTO outbox"
+        " (event_id, scan_id, type, topic, event, created_at) SELECT 'old-' || i, NULL, CASE i % 3 WHEN 0 THEN"
         " 'org.dermascan.telemetry.v1' ELSE 'org.dermascan.later.v1' END, 'x', zeroblob(200), 't' FROM n"
     )
     store._writer.submit(lambda db: db.execute(insert).fetchall()).result(25)

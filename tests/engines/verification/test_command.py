@@ -25,6 +25,7 @@ from engines.verification.report import in_words, sentence, show
 from engines.verification.run import Order, verify
 from tests.engines.verification.test_record import made_up
 from tests.fakes import faulty_backend as fake
+from tests.fakes.bundles import amend
 
 Run = Callable[..., int]
 Fabricate = Callable[..., None]
@@ -67,7 +68,7 @@ def test_the_command_line_knows_every_engine() -> None:
 
 
 def test_golden_image_alone(run: Run, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(bundle, "--release") == 2
+    assert run(bundle, "--backend", "cpu", "--release") == 2
     printed = capsys.readouterr().out
     assert "INCOMPLETE: demo/1.0.0 on cpu: no gate is unmet, 6 of 10 were not measured" in printed
     assert printed.count("not measured") == 7
@@ -189,6 +190,7 @@ def test_a_tampered_bundle_is_not_verified(run: Run, bundle: Path) -> None:
 
 
 def test_an_fp16_graph_that_is_not_there_is_named(run: Run, bundle: Path) -> None:
+    amend(bundle, lambda manifest: manifest["files"].pop("model.fp16.onnx"))
     with pytest.raises(BundleError, match=r"model\.fp16\.onnx: the manifest lists no such file"):
         run(bundle, "--backend", "cpu-fp16")
 
@@ -202,8 +204,9 @@ def test_an_fp16_graph_needs_the_build_stage(demo_bundle: Path, monkeypatch: pyt
     assert chosen.spec.name == "cpu-fp16"
     assert chosen.timed == BackendSpec("cpu", "engines.onnx_cpu:open_backend", bundle.folder, {"threads": 0})
     monkeypatch.setattr("engines.verification.choices.find_spec", lambda _: None)
+    assert choose(None, bundle).spec.name == "cpu"
     with pytest.raises(EngineMissing, match=r"onnx is missing; install it with: pip install 'dermascan-edge\[build\]'"):
-        choose(None, bundle)
+        choose("cpu-fp16", bundle)
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,523 @@
+"""The owner of the MQTT connection: one thread that carries the outbox to the cloud and hears what the cloud says.
+
+A row leaves the outbox only on the cloud's own word (F18). Whatever ends a connection, the next one begins with what the
+outbox holds; whatever goes wrong here, answers are given and kept all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any, Final, Literal
+
+from agent.config import MqttSection
+from agent.messages.catalogue import ACK, COMMAND, FEEDBACK, GROUND_TRUTH, STATUS, topic_of
+from agent.messages.device import Status
+from agent.messages.down import Ack
+from agent.messages.envelope import MalformedMessage, Sender, event_bytes, parse
+from agent.records.errors import StoreClosed
+from agent.sync.bell import Bell
+from agent.sync.bucket import TokenBucket
+from agent.sync.connection import MQTT5, MQTT311, UNSUPPORTED_VERSION, Connection, Will
+from agent.sync.flights import Flights
+from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
+from agent.sync.inbox import Inbox
+from agent.sync.limits import SyncLimits
+from agent.sync.ports import OutboxPort, OutboxRow
+from agent.sync.state import Phase, SyncCounts, SyncState
+from agent.sync.tls import CannotConnect
+from agent.sync.verdict import Fate, fate, sentence
+from engines.backoff import Backoff
+
+log = logging.getLogger(__name__)
+
+FETCH: Final = 100
+STORE_PAUSE_S: Final = 5.0
+"""Before what the store could not write is tried again."""
+LONGEST_WAIT_S: Final = 5.0
+"""paho must look at its keep-alive clock now and then."""
+OVERHEAD: Final = 64
+"""Bytes of an MQTT packet beside topic and payload, at most."""
+MUTE_CLOSES: Final = 2
+"""Connections that a broker may close without a word before MQTT 3.1.1 is tried."""
+SUBJECTS: Final = (ACK.topic, GROUND_TRUTH.topic, COMMAND.topic)
+
+
+def _wall() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class _Ended(Exception):
+    """The connection is gone."""
+
+    def __init__(self, lost: Lost) -> None:
+        super().__init__(lost.sentence)
+        self.lost = lost
+
+
+class Publisher:
+    """Start it once, stop it once; `wake`, `sync_now`, `state` and `counts` may be used from any thread."""
+
+    def __init__(
+        self,
+        outbox: OutboxPort,
+        inbox: Inbox,
+        settings: MqttSection,
+        sender: Sender,
+        *,
+        limits: SyncLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = _wall,
+        clock_trusted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._outbox, self._inbox, self._settings, self._sender = outbox, inbox, settings, sender
+        self._limits = limits or SyncLimits()
+        self._clock, self._wall, self._clock_trusted = clock, wall, clock_trusted
+        self.counts = SyncCounts()
+        self._state = SyncState(Phase.CONNECTING, "has not begun", "5")
+        self._flights = Flights(self._limits, clock)
+        self._bucket = TokenBucket(settings.backlog_per_s, clock)
+        self._backoff = Backoff(
+            self._limits.reconnect_base_s, self._limits.reconnect_cap_s, self._limits.stable_s, clock=clock
+        )
+        self._version = MQTT5
+        self._mute_closes = 0
+        self._bell = Bell()
+        self._stopping = threading.Event()
+        self._posted = threading.Event()
+        self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._begin_connection(None)
+
+    def _begin_connection(self, connection: Connection | None) -> None:
+        self._connection = connection
+        self._subscribed = False
+        self._birth: int | None = None
+        self._largest: int | None = None
+        self._fresh_after = 0
+        self._ready: list[OutboxRow] = []
+        self._look_at = 0.0
+        self._taken_by_broker: list[str] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
+
+    # From any thread
+
+    def start(self) -> None:
+        """Begin; also where the thread died, which only a fault beyond exceptions can do."""
+        if not self.alive:
+            self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self, timeout_s: float = 5.0) -> bool:
+        """Say goodbye to the broker and end; False where that took longer than ``timeout_s`` (the thread is left)."""
+        self._stopping.set()
+        self._bell.ring()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if self.alive:
+            return False
+        self._bell.close()
+        return True
+
+    def wake(self) -> None:
+        """Something new is in the outbox."""
+        self._posted.set()
+        self._bell.ring()
+
+    def sync_now(self) -> None:
+        """Send all that is not on its way, at once."""
+        self._order(self._hurry)
+
+    @property
+    def state(self) -> SyncState:
+        """How it stands."""
+        return self._state
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                if not self._backoff.over:
+                    self._rest()
+                    continue
+                try:
+                    self._one_connection()
+                except StoreClosed:
+                    break
+                except CannotConnect as error:
+                    self._waits(str(error))
+                except Exception as error:
+                    # Whatever it was, in paho or in here: a new client is made for the next connection (F22).
+                    self.counts.rebuilt += 1
+                    log.exception("the sync broke off unexpectedly; it connects anew")
+                    self._waits(f"broke off unexpectedly: {type(error).__name__}")
+                if not self._stopping.is_set():
+                    self._backoff.failed()
+        finally:
+            self._say(Phase.STOPPED, "stopped")
+
+    def _rest(self) -> None:
+        """Until the next try; shorter where the clock has just come to be trusted, as TLS depends on it (F16)."""
+        trusted = self._clock_trusted()
+        while not (self._stopping.is_set() or self._backoff.over):
+            self._run_orders()
+            self._stopping.wait(min(1.0, max(0.0, self._backoff.until - self._clock())))
+            if self._clock_trusted() and not trusted:
+                self._backoff.until = self._clock()
+
+    def _one_connection(self) -> None:
+        self.counts.attempts += 1
+        where = f"{self._settings.host}:{self._settings.port}"
+        if self._state.phase is not Phase.WAITING:  # else the reason of the last failure says more
+            self._say(Phase.CONNECTING, f"connecting to {where}")
+        will = Will(self._topic(STATUS.topic), self._status("lost"))
+        connection = Connection(self._settings, self._sender.device_id, will, self._limits, self._version)
+        self._begin_connection(connection)
+        closed = False
+        try:
+            connection.open()
+            self._serve(connection)
+            self._leave(connection)
+        except _Ended as ended:
+            closed = ended.lost.closed
+            self._note_mute_close(ended.lost)
+            raise CannotConnect(f"{where}: {ended.lost.sentence}") from ended
+        finally:
+            connection.close()
+            self._begin_connection(None)
+            self._blame(closed=closed)
+
+    def _serve(self, connection: Connection) -> None:
+        """Until the connection ends or the agent stops."""
+        greeting_until = self._clock() + self._limits.greeting_s
+        while not self._stopping.is_set():
+            for happening in connection.pump(self._wait_s(), self._bell):
+                self._on(connection, happening)
+            self._run_orders()
+            now = self._clock()
+            if not self._subscribed:
+                if now > greeting_until:
+                    raise CannotConnect(f"{self._settings.host}:{self._settings.port}: did not greet back")
+                continue
+            if (since := self._flights.silent_since) is not None and now - since > self._limits.puback_s:
+                raise CannotConnect(f"{self._settings.host}:{self._settings.port}: takes nothing any more")
+            self._tell_taken()
+            self._resend_overdue()
+            self._fill(connection)
+            self._say(*self._how_it_goes())
+
+    def _leave(self, connection: Connection) -> None:
+        """A clean goodbye: the Will is not spoken, the last status says offline."""
+        if self._subscribed:
+            last = connection.publish(self._topic(STATUS.topic), self._status("offline"), retain=True)
+            until = self._clock() + 2.0
+            while last is not None and self._clock() < until:
+                for happening in connection.pump(0.1, self._bell):
+                    if isinstance(happening, Taken) and happening.number == last:
+                        last = None
+                    elif isinstance(happening, Lost):
+                        return
+        connection.goodbye()
+
+    # What happens
+
+    def _on(self, connection: Connection, happening: Happening) -> None:
+        match happening:
+            case Greeted():
+                self._greeted(connection, happening)
+            case Subscribed(refused):
+                self._begin(connection, refused)
+            case Taken(number, code):
+                self._taken(number, code)
+            case Heard():
+                self._hear(connection, happening)
+            case TurnedAway(code, said):
+                if code == UNSUPPORTED_VERSION:
+                    self._version = MQTT5 if self._version is MQTT311 else MQTT311
+                raise CannotConnect(f"{self._settings.host}:{self._settings.port}: {said}")
+            case Lost():
+                raise _Ended(happening)
+
+    def _greeted(self, connection: Connection, greeted: Greeted) -> None:
+        self.counts.connections += 1
+        self._backoff.worked()
+        self._mute_closes = 0
+        self._largest = greeted.maximum_packet_size
+        self._flights.connected(greeted.receive_maximum, remembered=greeted.session_present)
+        connection.subscribe([self._topic(name) for name in SUBJECTS])
+
+    def _begin(self, connection: Connection, refused: int) -> None:
+        """Everything stands: say that we are here, and send."""
+        if refused:
+            log.error("the broker refuses %d of our subscriptions: its access list must allow them", refused)
+        log.info("connected to %s:%d (MQTT %s)", self._settings.host, self._settings.port, self._protocol)
+        self._subscribed = True
+        self._birth = connection.publish(self._topic(STATUS.topic), self._status("online"), retain=True)
+        self._fresh_after = self._outbox.outbox_stats().last_seq
+        self._look_at = self._clock()
+
+    def _taken(self, number: int, code: int) -> None:
+        if number == self._birth and fate(code) in {Fate.REFUSED, Fate.CONDEMNED}:
+            log.warning("the broker does not take the device's status: %s", sentence(code))
+        flight = self._flights.landed(number)
+        if flight is None:
+            return
+        row = flight.row
+        match fate(code):
+            case Fate.TAKEN:
+                self.counts.taken += 1
+                self._flights.taken(flight)
+                if self._settings.delivery == "puback":
+                    self._taken_by_broker.append(row.event_id)
+            case Fate.UNHEARD:
+                self.counts.unheard += 1
+                self._flights.refused(flight, at_fault=False)
+                self._attempted([row.event_id])
+            case Fate.REFUSED:
+                self.counts.refused += 1
+                times = self._flights.refused(flight, at_fault=True)
+                if times >= self._limits.refusals:
+                    self._bury(row, f"refused {times} times: {sentence(code)}")
+                else:
+                    self._attempted([row.event_id])
+            case Fate.CONDEMNED:
+                self._bury(row, sentence(code))
+
+    def _hear(self, connection: Connection, heard: Heard) -> None:
+        """What came is acknowledged to the broker when it is dealt with, durably; until then the broker keeps it."""
+        self.counts.heard += 1
+        name = heard.topic.removeprefix(self._topic(""))
+        try:
+            if name == ACK.topic:
+                event = parse(heard.payload, (ACK,))
+                done: Future[Any] | None = self._acknowledge(event.data.ids) if isinstance(event.data, Ack) else None
+            else:
+                done = self._inbox.take(name, heard.payload, self.sync_now)
+        except MalformedMessage as error:
+            self.counts.malformed += 1
+            log.warning("a message on %s was not understood: %s", name, error)
+            done = None
+        except StoreClosed:
+            raise
+        except Exception:
+            log.exception("a message on %s could not be dealt with and is passed over", name)  # or it comes for ever
+            done = None
+        if done is None:
+            connection.acknowledge(heard)
+        else:
+            done.add_done_callback(lambda future: self._order(partial(self._dealt_with, connection, heard, future)))
+
+    def _dealt_with(self, connection: Connection, heard: Heard, done: Future[Any]) -> None:
+        if connection is not self._connection:
+            return  # the broker brings it again
+        error = done.exception()
+        if error is None:
+            connection.acknowledge(heard)
+        else:
+            log.warning("what came on %s could not be kept, and is tried again: %s", heard.topic, error)
+            self._later.append((self._clock() + STORE_PAUSE_S, partial(self._hear, connection, heard)))
+
+    # The outbox
+
+    def _fill(self, connection: Connection) -> None:
+        """Send what may go, the most urgent first."""
+        if self._posted.is_set():
+            self._posted.clear()
+            self._ready = []  # what is new may be more urgent (F20)
+            self._look_at = self._clock()
+        while (room := self._flights.room()) > 0:
+            if not self._ready and not self._fetch():
+                return
+            if not self._send(connection, room):
+                return
+
+    def _fetch(self) -> bool:
+        now = self._clock()
+        if now < min(self._look_at, self._flights.next_at()):
+            return False
+        self._ready = self._outbox.outbox_due(
+            FETCH, fresh_after_seq=self._fresh_after, exclude=self._flights.excluded()
+        )
+        self._look_at = now if len(self._ready) == FETCH else now + self._limits.look_s
+        return bool(self._ready)
+
+    def _send(self, connection: Connection, room: int) -> bool:
+        """Send of what is ready; False where nothing more can go now."""
+        kept: list[OutboxRow] = []
+        sent = 0
+        out_of_tokens = False
+        for row in self._ready:
+            fresh = row.type == FEEDBACK.type or row.seq > self._fresh_after
+            if out_of_tokens or sent == room or not self._flights.may_go(row, fresh=fresh):
+                if not self._flights.is_left_alone(row):
+                    kept.append(row)
+                continue
+            if self._largest is not None and len(row.event) + len(row.topic) + 160 + OVERHEAD > self._largest:
+                self._bury(row, f"it has {len(row.event)} bytes, and the broker takes packets of {self._largest}")
+                continue
+            if not fresh and not self._bucket.take():
+                out_of_tokens = True
+                kept.append(row)
+                continue
+            number = connection.publish(self._topic(row.topic), row.event)
+            if number is None:
+                return False  # the loss is on its way as a happening
+            self._flights.left(number, row, fresh=fresh)
+            self.counts.sent += 1
+            sent += 1
+        progressed = len(kept) < len(self._ready)
+        self._ready = kept
+        if not progressed and not kept:
+            self._look_at = max(self._look_at, self._clock() + 1.0)
+        return progressed and not out_of_tokens
+
+    def _resend_overdue(self) -> None:
+        late = self._flights.overdue()
+        if late:
+            self.counts.overdue += len(late)
+            self._attempted(late)
+            self._look_at = self._clock()
+
+    def _tell_taken(self) -> None:
+        if self._taken_by_broker:
+            ids, self._taken_by_broker = self._taken_by_broker, []
+            self._acknowledge(ids)
+
+    def _acknowledge(self, event_ids: Collection[str]) -> Future[int]:
+        self._flights.settling(event_ids)
+        done = self._outbox.outbox_acknowledge(event_ids)
+        done.add_done_callback(lambda future: self._order(partial(self._acknowledged, event_ids, future)))
+        return done
+
+    def _acknowledged(self, event_ids: Collection[str], done: Future[int]) -> None:
+        if (error := done.exception()) is None:
+            self.counts.acknowledged += done.result()
+            self._flights.settled(event_ids)
+        else:
+            log.warning("acknowledgements could not be kept, and will come again: %s", error)
+            self._flights.unsettled(event_ids, STORE_PAUSE_S)
+
+    def _bury(self, row: OutboxRow, reason: str) -> None:
+        """Give it up, visibly; whatever waits behind it goes on (F21)."""
+        log.error("event %s (%s) is given up: %s; see: dermascan queue dead", row.event_id, row.type, reason)
+        self.counts.dead += 1
+        self._flights.settling([row.event_id])
+        done = self._outbox.outbox_dead(row.event_id, reason)
+        done.add_done_callback(lambda future: self._order(partial(self._buried, row.event_id, future)))
+
+    def _buried(self, event_id: str, done: Future[None]) -> None:
+        if done.exception() is None:
+            self._flights.settled([event_id])
+        else:
+            self._flights.unsettled([event_id], STORE_PAUSE_S)
+
+    def _attempted(self, event_ids: Collection[str]) -> None:
+        self._outbox.outbox_attempted(event_ids).add_done_callback(_note_failure)
+
+    def _blame(self, *, closed: bool) -> None:
+        wreck = self._flights.lost(closed=closed)
+        if wreck.blamed is not None and not self._stopping.is_set():
+            if wreck.times >= self._limits.blames:
+                self._bury(wreck.blamed, f"the broker closed the connection over it {wreck.times} times")
+            else:
+                self._attempted([wreck.blamed.event_id])
+
+    # Small things
+
+    def _order(self, order: Callable[[], None]) -> None:
+        """Have something done on the thread."""
+        self._orders.put(order)
+        self._bell.ring()
+
+    def _run_orders(self) -> None:
+        now = self._clock()
+        due = [order for at, order in self._later if at <= now]
+        self._later = [(at, order) for at, order in self._later if at > now]
+        for order in due:
+            order()
+        while True:
+            try:
+                order = self._orders.get_nowait()
+            except queue.Empty:
+                return
+            order()
+
+    def _hurry(self) -> None:
+        self._flights.hurry()
+        self._look_at = self._clock()
+
+    def _wait_s(self) -> float:
+        if not self._orders.empty():
+            return 0.0
+        now = self._clock()
+        until = [now + LONGEST_WAIT_S, self._flights.next_at(), *(at for at, _ in self._later)]
+        if self._subscribed and self._flights.room() > 0:
+            until.append(now + self._bucket.wait_s() if self._ready else self._look_at)
+        return max(0.0, min(until) - now)
+
+    def _note_mute_close(self, lost: Lost) -> None:
+        """A broker that closes without a word may know MQTT 3.1.1 only: try the other version now and then."""
+        if self._subscribed or not lost.closed or lost.code is not None or "SSL" in lost.sentence:
+            return
+        self._mute_closes += 1
+        other = self._mute_closes % (MUTE_CLOSES + 1) == MUTE_CLOSES
+        self._version = MQTT311 if other else MQTT5
+
+    @property
+    def _protocol(self) -> Literal["5", "3.1.1"]:
+        return "5" if self._version is MQTT5 else "3.1.1"
+
+    def _how_it_goes(self) -> tuple[Phase, str]:
+        if held := self._flights.held_topics:
+            return Phase.CONNECTED, f"connected; refused or heard by nobody: {', '.join(held)}"
+        return Phase.CONNECTED, "connected"
+
+    def _waits(self, why: str) -> None:
+        if not self._clock_trusted():
+            why += "; this device's clock is not believed yet, and certificates have dates: it is tried again"
+        if (Phase.WAITING, why) != (self._state.phase, self._state.sentence):
+            log.warning("no connection to the cloud: %s", why)
+        self._say(Phase.WAITING, why)
+
+    def _say(self, phase: Phase, said: str) -> None:
+        flights = self._flights
+        now = SyncState(phase, said, self._protocol, flights.flying, flights.awaiting, flights.held_topics)
+        if now != self._state:
+            self._state = now
+
+    def _topic(self, name: str) -> str:
+        return topic_of(self._sender.clinic_id, self._sender.device_id, name)
+
+    def _status(self, state: Literal["online", "offline", "lost"]) -> bytes:
+        now = self._wall()
+        status = Status(state=state, software_version=self._sender.software_version)
+        if state != "lost":
+            status = status.model_copy(update={"since": now})
+        return event_bytes(
+            self._sender,
+            STATUS,
+            event_id=str(uuid.uuid4()),
+            subject=self._sender.device_id,
+            seq=None,
+            time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            data=status,
+        )
+
+
+def _note_failure(done: Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        log.warning("attempts could not be counted: %s", error)
