@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 RECIPE := pyproject.toml constraints.txt scripts/setup.sh
 ROOMS := agent engines calibration build training
 
-.PHONY: help demo setup test test-all test-long check lint format types imports bench profile clean
+.PHONY: help demo setup test test-all test-long check lint format types imports bench bench-build bench-calibration profile clean
 
 help: ## show this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -51,6 +51,12 @@ format: setup ## rewrite the code as ruff formats it
 
 bench: setup ## one table, measured side by side in one run (benchmarks/pipeline.md says how to read it)
 	@$(PY) -m benchmarks.pipeline
+
+bench-build: setup ## one network optimised in every way: eager, compiled, traced, FP16, ONNX Runtime, TensorRT
+	@$(PY) -m benchmarks.build
+
+bench-calibration: setup ## how true and how fast the colour correction is
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.calibration
 
 profile: setup ## a pyinstrument report of the pipeline: profile.html
 	@$(PY) -m benchmarks.profile_pipeline --out profile.html

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from calibration.gates import Limits
+from calibration.correction.gates import Limits
 from engines.settings import TRUST_DIR
 from engines.trust.verifying import Trust
 
@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-RungName: TypeAlias = Literal["tensorrt", "cpu"]
+RungName: TypeAlias = Literal["tensorrt", "cloud", "cpu"]
 """The rungs this version has."""
 
 _PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
@@ -91,7 +91,7 @@ class CalibrationSection(_Section):
     max_age_days: Annotated[int, Field(ge=1, le=3650)] = 30
     """How long a profile holds that is made from now on."""
     limits: dict[str, Annotated[float, Field(gt=0.0, strict=False)]] = {}
-    """Gates of `calibration.gates.Limits` that are to differ; read by ``dermascan calibrate``, checked here too."""
+    """Gates of `calibration.correction.gates.Limits` that are to differ; ``dermascan calibrate`` reads them too."""
 
     @field_validator("limits")
     @classmethod

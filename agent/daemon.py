@@ -34,8 +34,8 @@ from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
 from agent.upkeep.colour_watches import ColourWatches
-from calibration.shelf import FOLDER as SHELF
-from calibration.shelf import Shelf
+from calibration.shelf.reading import FOLDER as SHELF
+from calibration.shelf.reading import Shelf
 from engines.bundle import Bundle
 from engines.ladder import Ladder, open_ladder
 

@@ -19,15 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from calibration.apply import Corrector, reference_apply
 from calibration.chart import ChartNotFound, Patches, detect_chart
-from calibration.colour import delta_e_2000, linear_to_srgb, srgb_to_lab, srgb_to_linear
-from calibration.colour_model import ColourModel
+from calibration.correction.apply import Corrector, reference_apply
+from calibration.correction.colour import delta_e_2000, linear_to_srgb, srgb_to_lab, srgb_to_linear
+from calibration.correction.colour_model import ColourModel
+from calibration.correction.figures import Figures
+from calibration.correction.fit import Shape, examine, fit
+from calibration.correction.flatfield import GainMap, centres
+from calibration.correction.gates import judge
 from calibration.drift import WINDOW, Observation, State, Watch, observe
-from calibration.figures import Figures
-from calibration.fit import Shape, examine, fit
-from calibration.flatfield import GainMap, centres
-from calibration.gates import judge
 from calibration.references import COLORCHECKER24
 
 RGB = NDArray[np.uint8]

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from calibration.colour import xyz_to_lab
+from calibration.correction.colour import xyz_to_lab
 from calibration.references import COLORCHECKER24, FloatArray, ReferenceChart, ReferenceUnreadable
 
 NEUTRAL_CHROMA: Final = 4.0

@@ -153,11 +153,12 @@ class Consumer:
 
 
 def _read(delivery: Delivery) -> Heard:
+    payload = bytes(delivery.message.payload)
     try:
         topic = delivery.message.topic
     except UnicodeDecodeError:
-        return Heard(Device("", ""), "", delivery.message.payload, None, reason="the topic is no UTF-8")
-    return read(topic, delivery.message.payload)
+        return Heard(Device("", ""), "", payload, None, reason="the topic is no UTF-8")
+    return read(topic, payload)
 
 
 def _together(parts: Sequence[Committed]) -> Committed:

@@ -99,7 +99,7 @@ class Link:
 
     def publish(self, message: AckMessage) -> None:
         """Send an acknowledgement."""
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = ACK_EXPIRY_S
         self._client.publish(message.topic, message.payload, qos=1, properties=properties)
 
@@ -133,7 +133,7 @@ class Link:
         failures = 0
         while not self._stopping.is_set():
             try:
-                properties = Properties(PacketTypes.CONNECT)
+                properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
                 properties.SessionExpiryInterval = SESSION_S
                 properties.ReceiveMaximum = WINDOW
                 host, port = self._settings.host, self._settings.port
@@ -155,6 +155,9 @@ class Link:
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self.trouble = f"the broker refused: {reason}"
+            client.disconnect()
+            return
+        if self._stopping.is_set():  # the goodbye was said before there was a connection
             client.disconnect()
             return
         self.connections += 1

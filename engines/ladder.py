@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
-from engines.backend import BackendSpec, EngineError, Images, Output
+from engines.backend import BackendSpec, EngineError, Images, Output, Patients
 from engines.backoff import Backoff
 from engines.bundle import Bundle
+from engines.cloud.rung import CloudSettings
+from engines.cloud.rung import open_rung as open_cloud
 from engines.golden import golden_check
 from engines.proven import WorkerSettings
 from engines.supervisor import Worker
@@ -50,6 +52,14 @@ class Runner(Protocol):
     @property
     def last_failure(self) -> str | None:
         """What keeps it from being ready, in a sentence, if known; once it is ready, what did before."""
+
+
+@runtime_checkable
+class RemoteRunner(Runner, Protocol):
+    """A runner that asks another machine, which is told whose the pictures are, by pseudonym."""
+
+    def run_for(self, images: Images, timeout_s: float, patients: Patients) -> Output:
+        """Run the model, with one pseudonym or None for each image, or raise :class:`EngineError`."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +156,13 @@ class Ladder:
             return "would not finish in its share of the deadline"
         return None
 
-    def run(self, images: Images, deadline_s: float) -> LadderResult:
+    def run(self, images: Images, deadline_s: float, patients: Callable[[], Patients] | None = None) -> LadderResult:
         """Run ``images`` (``[N, 3, S, S]`` float32) within ``deadline_s`` seconds from now.
 
         Upper rungs that are not ready, backing off or too slow for their share are passed over. The last rung is always
         tried, twice if need be, and may take up to ``grace_s`` longer rather than lose the answer.
+
+        ``patients`` gives a pseudonym or None for each image; it is asked only where a remote rung is tried.
 
         Raises:
             LadderExhausted: no rung answered.
@@ -161,20 +173,30 @@ class Ladder:
             share = self._share(index, end - self._clock(), deadline_s)
             if (why := self._unfit(rung, share)) is not None:
                 failures.append(_Failure(rung.name, why))
-            elif (result := self._try(rung, images, share, failures)) is not None:
+            elif (result := self._try(rung, images, share, failures, patients)) is not None:
                 return result
         last = self.rungs[-1]
         for final in (False, True):
             share = self._last_share(last, end - self._clock(), final=final)
-            if share > 0 and (result := self._try(last, images, share, failures)) is not None:
+            if share > 0 and (result := self._try(last, images, share, failures, patients)) is not None:
                 return result
         raise LadderExhausted(_in_words(failures), engine_was_healthy=any(failure.on_images for failure in failures))
 
-    def _try(self, rung: Rung, images: Images, share: float, failures: list[_Failure]) -> LadderResult | None:
+    def _try(
+        self,
+        rung: Rung,
+        images: Images,
+        share: float,
+        failures: list[_Failure],
+        patients: Callable[[], Patients] | None,
+    ) -> LadderResult | None:
         """Run on one rung; None after a failure, which is added to ``failures``."""
         started = self._clock()
         try:
-            output = rung.runner.run(images, share)
+            if patients is not None and isinstance(rung.runner, RemoteRunner):
+                output = rung.runner.run_for(images, share, patients())
+            else:
+                output = rung.runner.run(images, share)
         except EngineError as error:
             failures.append(_Failure(rung.name, str(error), error.on_images))
             rung.backoff.failed()
@@ -197,6 +219,7 @@ class _Making:
     threads: int
     settings: WorkerSettings | None
     cache: Path
+    cloud: CloudSettings | None
 
 
 def _cpu(making: _Making) -> Runner:
@@ -210,7 +233,13 @@ def _tensorrt(making: _Making) -> Runner:
     return open_rung(making.bundle, making.cache, settings=making.settings)
 
 
-_MAKERS: Final[Mapping[str, Callable[[_Making], Runner]]] = {"tensorrt": _tensorrt, "cpu": _cpu}
+def _cloud(making: _Making) -> Runner:
+    if making.cloud is None:
+        raise ValueError("a ladder with the cloud on it needs to be told which; add a [cloud] section to the settings")
+    return open_cloud(making.bundle, making.cloud, settings=making.settings)
+
+
+_MAKERS: Final[Mapping[str, Callable[[_Making], Runner]]] = {"tensorrt": _tensorrt, "cloud": _cloud, "cpu": _cpu}
 RUNG_NAMES: Final = tuple(_MAKERS)
 
 
@@ -228,6 +257,7 @@ def open_ladder(
     threads: int = 0,
     settings: WorkerSettings | None = None,
     cache: Path | None = None,
+    cloud: CloudSettings | None = None,
 ) -> Ladder:
     """The ladder of the configuration's ``inference.ladder``, not started yet.
 
@@ -237,13 +267,15 @@ def open_ladder(
         threads: CPU threads of the ``cpu`` rung; 0 means all cores.
         settings: the workers' limits, if not the usual ones.
         cache: folder for what is compiled on this device; None takes the service's or the user's usual one.
+        cloud: how the ``cloud`` rung's cloud is asked.
 
     Raises:
-        ValueError: an unknown or repeated name, or none at all; the message says what is allowed.
+        ValueError: an unknown or repeated name, or none at all, or no cloud for its rung; the message says what is
+            allowed.
         BundleError: the golden image cannot be decoded.
     """
     unknown = [name for name in names if name not in _MAKERS]
     if unknown or not names or len(set(names)) != len(names):
         raise ValueError(f"a ladder is a list of different names out of {list(RUNG_NAMES)}, not {list(names)}")
-    making = _Making(bundle, threads, settings, cache or _usual_cache())
+    making = _Making(bundle, threads, settings, cache or _usual_cache(), cloud)
     return Ladder([Rung(name, _MAKERS[name](making)) for name in names])

@@ -71,3 +71,14 @@ def normalise(small: NDArray[np.uint8], contract: InputContract) -> Images:
     np.multiply(small.transpose(2, 0, 1), scale[:, None, None], out=images[0])
     images += shift[:, None, None]
     return images
+
+
+def restore(images: Images, contract: InputContract) -> NDArray[np.uint8]:
+    """The pictures that :func:`normalise` was given, to the last bit: ``[N, S, S, 3]`` uint8 RGB.
+
+    Float32 keeps four decimal places of a colour level under the means and deviations that networks are trained with.
+    """
+    std = np.array(contract.std, dtype=np.float32)[:, None, None]
+    mean = np.array(contract.mean, dtype=np.float32)[:, None, None]
+    levels = np.rint((images * std + mean) * np.float32(255.0))
+    return np.ascontiguousarray(np.clip(levels, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1))

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from engines.backend import Backend, Images, Output, RemoteBackend
+from engines.backend import Backend, EngineError, Images, Output, RemoteBackend
 from engines.wire import Channel
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -70,6 +70,8 @@ def _tie_to_parent(parent: int) -> None:
 
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, EngineError):
+        return text[:600]  # a sentence of ours
     return f"{type(error).__name__}: {text}"[:600] if text else type(error).__name__
 
 

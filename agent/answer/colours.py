@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from agent.answer import texts
 from agent.answer.scan import Calibration, CalibrationState
 from agent.intake.reasons import Reason, refuse
-from calibration.apply import Corrector, Region
-from calibration.files import ShelfError
-from calibration.shelf import Shelf
-from calibration.standing import ActiveProfile, Standing, State
+from calibration.correction.apply import Corrector, Region
+from calibration.shelf.files import ShelfError
+from calibration.shelf.reading import Shelf
+from calibration.shelf.standing import ActiveProfile, Standing, State
 from engines.preprocess import centre_square
 
 RGB = NDArray[np.uint8]

@@ -22,8 +22,6 @@ class Flight:
     fresh: bool
     sent_at: float
     """On the monotonic clock."""
-    alone: bool
-    """Nothing else is sent while it flies: it is suspected of ending connections (F21)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Flights:
         self._limits, self._clock, self._uniform = limits, clock, uniform
         self._flying: dict[int, Flight] = {}
         self._bytes = 0
+        self._alone = False
         self._awaiting: dict[str, tuple[float, bool]] = {}
         self._settling: set[str] = set()
         self._deferred: dict[str, tuple[float, str | None]] = {}
@@ -69,7 +68,7 @@ class Flights:
 
     def room(self) -> int:
         """How many more may be on their way."""
-        if any(flight.alone for flight in self._flying.values()):
+        if self._alone:
             return 0
         return max(0, min(self._receive_maximum, self._width) - len(self._flying))
 
@@ -79,7 +78,7 @@ class Flights:
             self._defer(row.event_id, max(hold.until, self._clock() + self._limits.hold_base_s), row.topic)
             return False
         if row.event_id in self._blames:
-            return not self._flying
+            return not self._flying  # alone: it is suspected of ending connections (F21)
         if self._flying and self._bytes + len(row.event) > self._limits.window_bytes:
             return False
         most = self._limits.awaiting + (self._limits.awaiting_fresh if fresh else 0)
@@ -87,8 +86,6 @@ class Flights:
 
     def excluded(self) -> set[str]:
         """The events not to be looked up in the outbox now."""
-        now = self._clock()
-        self._deferred = {event_id: entry for event_id, entry in self._deferred.items() if entry[0] > now}
         flying = {flight.row.event_id for flight in self._flying.values()}
         return flying | self._awaiting.keys() | self._settling | self._deferred.keys()
 
@@ -98,7 +95,8 @@ class Flights:
 
     def left(self, number: int, row: OutboxRow, *, fresh: bool) -> None:
         """It has been handed to the connection as packet ``number``."""
-        self._flying[number] = Flight(row, fresh, self._clock(), alone=row.event_id in self._blames)
+        self._flying[number] = Flight(row, fresh, self._clock())
+        self._alone = row.event_id in self._blames
         self._bytes += len(row.event)
         if row.topic in self._holds:
             self._probing[row.topic] = row.event_id
@@ -110,6 +108,7 @@ class Flights:
         flight = self._flying.pop(number, None)
         if flight is not None:
             self._bytes -= len(flight.row.event)
+            self._alone = False
             self._width = min(self._limits.window, self._width + 1)
             self._blames.pop(flight.row.event_id, None)
             if self._probing.get(flight.row.topic) == flight.row.event_id:
@@ -167,6 +166,13 @@ class Flights:
             del self._awaiting[event_id]
         return late
 
+    def rested(self) -> bool:
+        """Whether some that were left alone may be looked at again."""
+        now = self._clock()
+        before = len(self._deferred)
+        self._deferred = {event_id: entry for event_id, entry in self._deferred.items() if entry[0] > now}
+        return len(self._deferred) < before
+
     def lost(self, *, closed: bool) -> Wreck:
         """The connection is gone. Who flew alone when the broker closed it, shortly after, is to blame (F21).
 
@@ -175,7 +181,7 @@ class Flights:
         flights = list(self._flying.values())
         self._flying.clear()
         self._probing.clear()
-        self._bytes = 0
+        self._bytes, self._alone = 0, False
         if not closed or not flights:
             return Wreck()
         if len(flights) > 1:

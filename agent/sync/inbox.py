@@ -55,9 +55,9 @@ class Inbox:
             payload: what came.
             sync_now: sends all that waits.
         """
+        if topic not in EXPECTED:
+            return self._malformed(topic, MalformedMessage("nothing is expected on this topic"))
         try:
-            if topic not in EXPECTED:
-                raise MalformedMessage("nothing is expected on this topic")
             event = parse(payload, (EXPECTED[topic],))
         except MalformedMessage as error:
             return self._malformed(topic, error)
@@ -115,7 +115,7 @@ class Inbox:
 
     def _malformed(self, topic: str, error: MalformedMessage) -> Future[str] | None:
         self.malformed += 1
-        log.warning("a message on %s was not understood: %s", topic, error)
+        log.warning("a message on %s was not understood: %.500s", topic, error)
         now = self._clock()
         self._replied = [at for at in self._replied if now - at < 60.0]
         if len(self._replied) >= REPLIES_A_MINUTE:

@@ -1,7 +1,6 @@
 """The owner of the MQTT connection: one thread that carries the outbox to the cloud and hears what the cloud says.
 
-A row leaves the outbox only on the cloud's own word (F18). Whatever ends a connection, the next one begins with what the
-outbox holds; whatever goes wrong here, answers are given and kept all the same.
+Whatever goes wrong here, answers are given and kept all the same: nothing waits for this thread.
 """
 
 from __future__ import annotations
@@ -11,27 +10,25 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final, Literal
 
 from agent.config import MqttSection
-from agent.messages.catalogue import ACK, COMMAND, FEEDBACK, GROUND_TRUTH, STATUS, topic_of
+from agent.messages.catalogue import ACK, COMMAND, GROUND_TRUTH, STATUS, topic_of
 from agent.messages.device import Status
 from agent.messages.down import Ack
 from agent.messages.envelope import MalformedMessage, Sender, event_bytes, parse
 from agent.records.errors import StoreClosed
 from agent.sync.bell import Bell
-from agent.sync.bucket import TokenBucket
 from agent.sync.connection import MQTT5, MQTT311, UNSUPPORTED_VERSION, Connection, Will
-from agent.sync.flights import Flights
+from agent.sync.courier import Courier
 from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
 from agent.sync.inbox import Inbox
 from agent.sync.limits import SyncLimits
-from agent.sync.ports import OutboxPort, OutboxRow
+from agent.sync.ports import OutboxPort
 from agent.sync.state import Phase, SyncCounts, SyncState
 from agent.sync.tls import CannotConnect
 from agent.sync.verdict import Fate, fate, sentence
@@ -39,13 +36,10 @@ from engines.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-FETCH: Final = 100
 STORE_PAUSE_S: Final = 5.0
-"""Before what the store could not write is tried again."""
+"""Before what the store could not keep is tried again."""
 LONGEST_WAIT_S: Final = 5.0
 """paho must look at its keep-alive clock now and then."""
-OVERHEAD: Final = 64
-"""Bytes of an MQTT packet beside topic and payload, at most."""
 MUTE_CLOSES: Final = 2
 """Connections that a broker may close without a word before MQTT 3.1.1 is tried."""
 SUBJECTS: Final = (ACK.topic, GROUND_TRUTH.topic, COMMAND.topic)
@@ -78,13 +72,12 @@ class Publisher:
         wall: Callable[[], datetime] = _wall,
         clock_trusted: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._outbox, self._inbox, self._settings, self._sender = outbox, inbox, settings, sender
+        self._inbox, self._settings, self._sender = inbox, settings, sender
         self._limits = limits or SyncLimits()
         self._clock, self._wall, self._clock_trusted = clock, wall, clock_trusted
         self.counts = SyncCounts()
         self._state = SyncState(Phase.CONNECTING, "has not begun", "5")
-        self._flights = Flights(self._limits, clock)
-        self._bucket = TokenBucket(settings.backlog_per_s, clock)
+        self._courier = Courier(outbox, settings, self._limits, self.counts, order=self._order, clock=clock)
         self._backoff = Backoff(
             self._limits.reconnect_base_s, self._limits.reconnect_cap_s, self._limits.stable_s, clock=clock
         )
@@ -101,11 +94,6 @@ class Publisher:
         self._connection = connection
         self._subscribed = False
         self._birth: int | None = None
-        self._largest: int | None = None
-        self._fresh_after = 0
-        self._ready: list[OutboxRow] = []
-        self._look_at = 0.0
-        self._taken_by_broker: list[str] = []
         self._later: list[tuple[float, Callable[[], None]]] = []
 
     # From any thread
@@ -199,10 +187,14 @@ class Publisher:
         finally:
             connection.close()
             self._begin_connection(None)
-            self._blame(closed=closed)
+            self._courier.lost(closed=closed and not self._stopping.is_set())
 
     def _serve(self, connection: Connection) -> None:
         """Until the connection ends or the agent stops."""
+
+        def publish(name: str, event: bytes) -> int | None:
+            return connection.publish(self._topic(name), event)
+
         greeting_until = self._clock() + self._limits.greeting_s
         while not self._stopping.is_set():
             for happening in connection.pump(self._wait_s(), self._bell):
@@ -213,11 +205,12 @@ class Publisher:
                 if now > greeting_until:
                     raise CannotConnect(f"{self._settings.host}:{self._settings.port}: did not greet back")
                 continue
-            if (since := self._flights.silent_since) is not None and now - since > self._limits.puback_s:
+            if (since := self._courier.flights.silent_since) is not None and now - since > self._limits.puback_s:
                 raise CannotConnect(f"{self._settings.host}:{self._settings.port}: takes nothing any more")
-            self._tell_taken()
-            self._resend_overdue()
-            self._fill(connection)
+            if self._posted.is_set():
+                self._posted.clear()
+                self._courier.look()
+            self._courier.work(publish)
             self._say(*self._how_it_goes())
 
     def _leave(self, connection: Connection) -> None:
@@ -242,8 +235,11 @@ class Publisher:
             case Subscribed(refused):
                 self._begin(connection, refused)
             case Taken(number, code):
-                self._taken(number, code)
+                if number == self._birth and fate(code) in {Fate.REFUSED, Fate.CONDEMNED}:
+                    log.warning("the broker does not take the device's status: %s", sentence(code))
+                self._courier.taken(number, code)
             case Heard():
+                self.counts.heard += 1
                 self._hear(connection, happening)
             case TurnedAway(code, said):
                 if code == UNSUPPORTED_VERSION:
@@ -256,8 +252,7 @@ class Publisher:
         self.counts.connections += 1
         self._backoff.worked()
         self._mute_closes = 0
-        self._largest = greeted.maximum_packet_size
-        self._flights.connected(greeted.receive_maximum, remembered=greeted.session_present)
+        self._courier.greeted(greeted)
         connection.subscribe([self._topic(name) for name in SUBJECTS])
 
     def _begin(self, connection: Connection, refused: int) -> None:
@@ -267,49 +262,22 @@ class Publisher:
         log.info("connected to %s:%d (MQTT %s)", self._settings.host, self._settings.port, self._protocol)
         self._subscribed = True
         self._birth = connection.publish(self._topic(STATUS.topic), self._status("online"), retain=True)
-        self._fresh_after = self._outbox.outbox_stats().last_seq
-        self._look_at = self._clock()
-
-    def _taken(self, number: int, code: int) -> None:
-        if number == self._birth and fate(code) in {Fate.REFUSED, Fate.CONDEMNED}:
-            log.warning("the broker does not take the device's status: %s", sentence(code))
-        flight = self._flights.landed(number)
-        if flight is None:
-            return
-        row = flight.row
-        match fate(code):
-            case Fate.TAKEN:
-                self.counts.taken += 1
-                self._flights.taken(flight)
-                if self._settings.delivery == "puback":
-                    self._taken_by_broker.append(row.event_id)
-            case Fate.UNHEARD:
-                self.counts.unheard += 1
-                self._flights.refused(flight, at_fault=False)
-                self._attempted([row.event_id])
-            case Fate.REFUSED:
-                self.counts.refused += 1
-                times = self._flights.refused(flight, at_fault=True)
-                if times >= self._limits.refusals:
-                    self._bury(row, f"refused {times} times: {sentence(code)}")
-                else:
-                    self._attempted([row.event_id])
-            case Fate.CONDEMNED:
-                self._bury(row, sentence(code))
+        self._courier.begin()
 
     def _hear(self, connection: Connection, heard: Heard) -> None:
         """What came is acknowledged to the broker when it is dealt with, durably; until then the broker keeps it."""
-        self.counts.heard += 1
         name = heard.topic.removeprefix(self._topic(""))
         try:
             if name == ACK.topic:
                 event = parse(heard.payload, (ACK,))
-                done: Future[Any] | None = self._acknowledge(event.data.ids) if isinstance(event.data, Ack) else None
+                done: Future[Any] | None = (
+                    self._courier.acknowledge(event.data.ids) if isinstance(event.data, Ack) else None
+                )
             else:
                 done = self._inbox.take(name, heard.payload, self.sync_now)
         except MalformedMessage as error:
             self.counts.malformed += 1
-            log.warning("a message on %s was not understood: %s", name, error)
+            log.warning("a message on %s was not understood: %.500s", name, error)
             done = None
         except StoreClosed:
             raise
@@ -330,111 +298,6 @@ class Publisher:
         else:
             log.warning("what came on %s could not be kept, and is tried again: %s", heard.topic, error)
             self._later.append((self._clock() + STORE_PAUSE_S, partial(self._hear, connection, heard)))
-
-    # The outbox
-
-    def _fill(self, connection: Connection) -> None:
-        """Send what may go, the most urgent first."""
-        if self._posted.is_set():
-            self._posted.clear()
-            self._ready = []  # what is new may be more urgent (F20)
-            self._look_at = self._clock()
-        while (room := self._flights.room()) > 0:
-            if not self._ready and not self._fetch():
-                return
-            if not self._send(connection, room):
-                return
-
-    def _fetch(self) -> bool:
-        now = self._clock()
-        if now < min(self._look_at, self._flights.next_at()):
-            return False
-        self._ready = self._outbox.outbox_due(
-            FETCH, fresh_after_seq=self._fresh_after, exclude=self._flights.excluded()
-        )
-        self._look_at = now if len(self._ready) == FETCH else now + self._limits.look_s
-        return bool(self._ready)
-
-    def _send(self, connection: Connection, room: int) -> bool:
-        """Send of what is ready; False where nothing more can go now."""
-        kept: list[OutboxRow] = []
-        sent = 0
-        out_of_tokens = False
-        for row in self._ready:
-            fresh = row.type == FEEDBACK.type or row.seq > self._fresh_after
-            if out_of_tokens or sent == room or not self._flights.may_go(row, fresh=fresh):
-                if not self._flights.is_left_alone(row):
-                    kept.append(row)
-                continue
-            if self._largest is not None and len(row.event) + len(row.topic) + 160 + OVERHEAD > self._largest:
-                self._bury(row, f"it has {len(row.event)} bytes, and the broker takes packets of {self._largest}")
-                continue
-            if not fresh and not self._bucket.take():
-                out_of_tokens = True
-                kept.append(row)
-                continue
-            number = connection.publish(self._topic(row.topic), row.event)
-            if number is None:
-                return False  # the loss is on its way as a happening
-            self._flights.left(number, row, fresh=fresh)
-            self.counts.sent += 1
-            sent += 1
-        progressed = len(kept) < len(self._ready)
-        self._ready = kept
-        if not progressed and not kept:
-            self._look_at = max(self._look_at, self._clock() + 1.0)
-        return progressed and not out_of_tokens
-
-    def _resend_overdue(self) -> None:
-        late = self._flights.overdue()
-        if late:
-            self.counts.overdue += len(late)
-            self._attempted(late)
-            self._look_at = self._clock()
-
-    def _tell_taken(self) -> None:
-        if self._taken_by_broker:
-            ids, self._taken_by_broker = self._taken_by_broker, []
-            self._acknowledge(ids)
-
-    def _acknowledge(self, event_ids: Collection[str]) -> Future[int]:
-        self._flights.settling(event_ids)
-        done = self._outbox.outbox_acknowledge(event_ids)
-        done.add_done_callback(lambda future: self._order(partial(self._acknowledged, event_ids, future)))
-        return done
-
-    def _acknowledged(self, event_ids: Collection[str], done: Future[int]) -> None:
-        if (error := done.exception()) is None:
-            self.counts.acknowledged += done.result()
-            self._flights.settled(event_ids)
-        else:
-            log.warning("acknowledgements could not be kept, and will come again: %s", error)
-            self._flights.unsettled(event_ids, STORE_PAUSE_S)
-
-    def _bury(self, row: OutboxRow, reason: str) -> None:
-        """Give it up, visibly; whatever waits behind it goes on (F21)."""
-        log.error("event %s (%s) is given up: %s; see: dermascan queue dead", row.event_id, row.type, reason)
-        self.counts.dead += 1
-        self._flights.settling([row.event_id])
-        done = self._outbox.outbox_dead(row.event_id, reason)
-        done.add_done_callback(lambda future: self._order(partial(self._buried, row.event_id, future)))
-
-    def _buried(self, event_id: str, done: Future[None]) -> None:
-        if done.exception() is None:
-            self._flights.settled([event_id])
-        else:
-            self._flights.unsettled([event_id], STORE_PAUSE_S)
-
-    def _attempted(self, event_ids: Collection[str]) -> None:
-        self._outbox.outbox_attempted(event_ids).add_done_callback(_note_failure)
-
-    def _blame(self, *, closed: bool) -> None:
-        wreck = self._flights.lost(closed=closed)
-        if wreck.blamed is not None and not self._stopping.is_set():
-            if wreck.times >= self._limits.blames:
-                self._bury(wreck.blamed, f"the broker closed the connection over it {wreck.times} times")
-            else:
-                self._attempted([wreck.blamed.event_id])
 
     # Small things
 
@@ -457,16 +320,17 @@ class Publisher:
             order()
 
     def _hurry(self) -> None:
-        self._flights.hurry()
-        self._look_at = self._clock()
+        self._courier.hurry()
+        if self._connection is None:
+            self._backoff.until = self._clock()
 
     def _wait_s(self) -> float:
         if not self._orders.empty():
             return 0.0
         now = self._clock()
-        until = [now + LONGEST_WAIT_S, self._flights.next_at(), *(at for at, _ in self._later)]
-        if self._subscribed and self._flights.room() > 0:
-            until.append(now + self._bucket.wait_s() if self._ready else self._look_at)
+        until = [now + LONGEST_WAIT_S, *(at for at, _ in self._later)]
+        if self._subscribed:
+            until.append(self._courier.next_at())
         return max(0.0, min(until) - now)
 
     def _note_mute_close(self, lost: Lost) -> None:
@@ -482,7 +346,7 @@ class Publisher:
         return "5" if self._version is MQTT5 else "3.1.1"
 
     def _how_it_goes(self) -> tuple[Phase, str]:
-        if held := self._flights.held_topics:
+        if held := self._courier.flights.held_topics:
             return Phase.CONNECTED, f"connected; refused or heard by nobody: {', '.join(held)}"
         return Phase.CONNECTED, "connected"
 
@@ -494,7 +358,7 @@ class Publisher:
         self._say(Phase.WAITING, why)
 
     def _say(self, phase: Phase, said: str) -> None:
-        flights = self._flights
+        flights = self._courier.flights
         now = SyncState(phase, said, self._protocol, flights.flying, flights.awaiting, flights.held_topics)
         if now != self._state:
             self._state = now
@@ -516,8 +380,3 @@ class Publisher:
             time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             data=status,
         )
-
-
-def _note_failure(done: Future[None]) -> None:
-    if (error := done.exception()) is not None:
-        log.warning("attempts could not be counted: %s", error)

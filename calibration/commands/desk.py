@@ -10,11 +10,11 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from calibration.clock import Clock
 from calibration.commands.settings import Settings, SettingsError, find_settings
-from calibration.profile import Profile
-from calibration.record import Record
-from calibration.shelf import FOLDER, Shelf
+from calibration.shelf.clock import Clock
+from calibration.shelf.profile import Profile
+from calibration.shelf.reading import FOLDER, Shelf
+from calibration.shelf.record import Record
 
 OWN_LIGHT: Final = "the dermoscope's own light"
 

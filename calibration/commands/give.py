@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from calibration.commands.desk import Desk, Refused, Which
 from calibration.commands.exits import EXIT_PASS, EXIT_STALE
 from calibration.commands.run import Result
-from calibration.files import write_atomically
-from calibration.pictures import read_picture, save_picture
-from calibration.profile import Profile
-from calibration.report import render
-from calibration.report_content import gather
-from calibration.standing import State
+from calibration.shelf.files import write_atomically
+from calibration.shelf.profile import Profile
+from calibration.shelf.standing import State
+from calibration.visit.pictures import read_picture, save_picture
+from calibration.visit.report import render
+from calibration.visit.report_content import gather
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +97,7 @@ def _check_targets(shots: list[Path], out: Path) -> None:
 
 def export_icc(desk: Desk) -> Result:
     """Write an ICC profile."""
-    from calibration.icc import export_icc as write_icc
+    from calibration.correction.icc import export_icc as write_icc
 
     profile = desk.chosen_profile(Which.IN_USE)
     path: Path = desk.arguments.out

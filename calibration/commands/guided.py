@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from calibration import keep
 from calibration.commands import measure
 from calibration.commands.desk import OWN_LIGHT, Desk, Refused
 from calibration.commands.exits import EXIT_FAIL, EXIT_PASS
@@ -17,7 +16,8 @@ from calibration.commands.give import write_report
 from calibration.commands.parser import corner
 from calibration.commands.run import FAILURES, Result, explain, open_console
 from calibration.commands.screen import panel, show_profile, show_verification, verdict
-from calibration.profile import Profile
+from calibration.shelf import writing as keep
+from calibration.shelf.profile import Profile
 
 if TYPE_CHECKING:
     from rich.console import Console

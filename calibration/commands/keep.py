@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from calibration import keep
 from calibration.commands.desk import Desk, Refused
 from calibration.commands.exits import EXIT_FAIL, EXIT_PASS, EXIT_STALE
 from calibration.commands.run import Result
-from calibration.files import ShelfError
-from calibration.profile import Profile
-from calibration.record import Active, Override, Record, What
-from calibration.report_content import remark
-from calibration.standing import Standing, State
+from calibration.shelf import writing as keep
+from calibration.shelf.files import ShelfError
+from calibration.shelf.profile import Profile
+from calibration.shelf.record import Active, Override, Record, What
+from calibration.shelf.standing import Standing, State
+from calibration.visit.report_content import remark
 
 if TYPE_CHECKING:
     from rich.console import Console

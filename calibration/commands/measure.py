@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.chart import Detection, Patches, draw_detection
-from calibration.colour import srgb_to_lab
 from calibration.commands.desk import Desk, Refused, Which
 from calibration.commands.exits import EXIT_FAIL, EXIT_PASS, EXIT_STALE
 from calibration.commands.run import Result
 from calibration.commands.settings import SettingsError
-from calibration.gates import Limits
-from calibration.keep import put_flat_field, put_profile, put_verification
-from calibration.look import Order, detect_each, find
-from calibration.pictures import Picture, read_picture, save_picture
-from calibration.profile import Profile, load_gain
+from calibration.correction.colour import srgb_to_lab
+from calibration.correction.gates import Limits
 from calibration.references import ReferenceChart, read_reference
-from calibration.verification import Verification
-from calibration.visit import (
+from calibration.shelf.profile import Profile, load_gain
+from calibration.shelf.verification import Verification
+from calibration.shelf.writing import put_flat_field, put_profile, put_verification
+from calibration.visit.look import Order, detect_each, find
+from calibration.visit.pictures import Picture, read_picture, save_picture
+from calibration.visit.steps import (
     Who,
     check_flat_field,
     check_second_shot,
@@ -221,7 +221,7 @@ def progress(desk: Desk) -> Iterator[Callable[[str], None]]:
 
 
 def _detection_data(picture: Picture, detection: Detection) -> dict[str, Any]:
-    from calibration.look import FOUND_BY
+    from calibration.visit.look import FOUND_BY
 
     patches = detection.patches
     return {

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from calibration.chart import ChartNotFound
-from calibration.clock import ClockError
 from calibration.commands.desk import Desk, Refused
 from calibration.commands.exits import EXIT_FAIL, EXIT_NO_CHART, EXIT_SETTINGS, EXIT_STALE, EXIT_UNUSABLE
 from calibration.commands.settings import SettingsError
-from calibration.files import ShelfError
-from calibration.flatfield import GainMapMismatch
-from calibration.keep import ProfileStale
-from calibration.pictures import PictureError
+from calibration.correction.flatfield import GainMapMismatch
 from calibration.references import ReferenceUnreadable
-from calibration.visit import VisitError
+from calibration.shelf.clock import ClockError
+from calibration.shelf.files import ShelfError
+from calibration.shelf.writing import ProfileStale
+from calibration.visit.pictures import PictureError
+from calibration.visit.steps import VisitError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,9 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from calibration.profile import ChartUsed, Figures, PatchResult, Profile
-from calibration.swatches import hex_of_lab
-from calibration.verification import Verification
+from calibration.shelf.profile import ChartUsed, Figures, PatchResult, Profile
+from calibration.shelf.verification import Verification
+from calibration.visit.swatches import hex_of_lab
 
 CELL: Final = 9
 STYLES: Final = {

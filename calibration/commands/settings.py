@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from calibration.profile import MAX_AGE_DAYS
+from calibration.shelf.profile import MAX_AGE_DAYS
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -45,7 +45,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="what to verify (default: cpu-fp16 where the bundle has model.fp16.onnx and the build stage is here, else cpu)",
+        help="what to verify (default: cpu-fp16 where the bundle has an FP16 graph and onnx is installed, else cpu)",
     )
     parser.add_argument("--images", metavar="DIR", type=Path, help="pictures to compare on")
     parser.add_argument(

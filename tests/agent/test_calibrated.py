@@ -12,9 +12,9 @@ import pytest
 
 from agent.answer.scan import CalibrationState, ScanState
 from agent.intake.reasons import Reason
-from calibration.keep import activate, put_profile, put_verification, rollback
-from calibration.profile import expiry
-from calibration.shelf import FOLDER, Shelf
+from calibration.shelf.profile import expiry
+from calibration.shelf.reading import FOLDER, Shelf
+from calibration.shelf.writing import activate, put_profile, put_verification, rollback
 from tests.calibration.visiting import fitted, variant, verification_of, verified
 from tests.faults.running import running
 

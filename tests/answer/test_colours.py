@@ -14,9 +14,9 @@ from agent.answer.colours import ShelfColours, square_region
 from agent.answer.pipeline import Analysis
 from agent.answer.scan import CalibrationState
 from agent.intake.reasons import Reason, Rejection
-from calibration.apply import Corrector
-from calibration.keep import activate, put_profile, put_verification
-from calibration.shelf import Shelf
+from calibration.correction.apply import Corrector
+from calibration.shelf.reading import Shelf
+from calibration.shelf.writing import activate, put_profile, put_verification
 from engines.preprocess import centre_square, crop_and_resize
 from tests.calibration.visiting import NOW, SIZE, fitted, verification_of, verified
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration.apply import Corrector, reference_apply
-from calibration.colour import delta_e_2000, srgb_to_lab
-from calibration.colour_model import ColourModel, Tone
-from calibration.flatfield import GainMap, GainMapMismatch, centres
+from calibration.correction.apply import Corrector, reference_apply
+from calibration.correction.colour import delta_e_2000, srgb_to_lab
+from calibration.correction.colour_model import ColourModel, Tone
+from calibration.correction.flatfield import GainMap, GainMapMismatch, centres
 
 MATRIX = np.array([[1.62, -0.22, -0.03], [-0.31, 1.48, -0.36], [0.02, -0.28, 1.71]])
 ROOTS = np.array([[0.11, -0.06, 0.02], [-0.09, 0.08, -0.12], [0.03, -0.07, 0.05]])

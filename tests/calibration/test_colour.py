@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from calibration.colour import (
+from calibration.correction.colour import (
     D50,
     D65,
     RGB_TO_XYZ_D50,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from calibration.record import What
-from calibration.shelf import Shelf
-from calibration.standing import State
+from calibration.shelf.reading import Shelf
+from calibration.shelf.record import What
+from calibration.shelf.standing import State
 from tests.calibration.visiting import NOW, Technician, shot
 
 

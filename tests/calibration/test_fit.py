@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import figures
 from calibration.chart import detect_chart
-from calibration.colour import delta_e_2000
-from calibration.colour_model import IDENTITY, ColourModel, Tone, features
-from calibration.examination import metric_root, places
-from calibration.fit import Shape, examine, fit
-from calibration.least_squares import solve
+from calibration.correction import figures
+from calibration.correction.colour import delta_e_2000
+from calibration.correction.colour_model import IDENTITY, ColourModel, Tone, features
+from calibration.correction.examination import metric_root, places
+from calibration.correction.fit import Shape, examine, fit
+from calibration.correction.least_squares import solve
 from calibration.references import COLORCHECKER24
 from tests.fakes.chart_patches import SCOPE, record
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.examination import places
-from calibration.figures import Figures
-from calibration.fit import Fit, Shape, examine, fit
-from calibration.gates import Judgement, Limits, Outcome, judge, judge_second_shot
+from calibration.correction.examination import places
+from calibration.correction.figures import Figures
+from calibration.correction.fit import Fit, Shape, examine, fit
+from calibration.correction.gates import Judgement, Limits, Outcome, judge, judge_second_shot
 from calibration.references import COLORCHECKER24
 from tests.fakes.chart_patches import SCOPE, FakePatches, patches, record
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from calibration.apply import reference_apply
-from calibration.colour import delta_e_2000, srgb_to_lab
-from calibration.colour_model import ColourModel, Tone
-from calibration.icc import export_icc, icc_profile
+from calibration.correction.apply import reference_apply
+from calibration.correction.colour import delta_e_2000, srgb_to_lab
+from calibration.correction.colour_model import ColourModel, Tone
+from calibration.correction.icc import export_icc, icc_profile
 
 MATRIX = np.array([[1.42, -0.22, -0.03], [-0.31, 1.38, -0.26], [0.02, -0.28, 1.41]])
 MODELS = {

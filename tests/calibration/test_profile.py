@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from calibration.files import seal_of
-from calibration.profile import Profile, ProfileError, load_gain, load_profile, profile_bytes
+from calibration.shelf.files import seal_of
+from calibration.shelf.profile import Profile, ProfileError, load_gain, load_profile, profile_bytes
 from tests.calibration.visiting import fitted, variant
 
 

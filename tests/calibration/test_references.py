@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.colour import lab_to_xyz
+from calibration.correction.colour import lab_to_xyz
 from calibration.references import COLORCHECKER24, ReferenceChart, ReferenceUnreadable, read_reference
 
 NAMES = [f"{letter}{row}" for letter in "ABC" for row in (1, 2)]

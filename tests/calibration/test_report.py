@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from calibration.files import sha256
-from calibration.keep import activate, put_profile, put_verification
-from calibration.profile import Profile
-from calibration.record import Override
 from calibration.references import COLORCHECKER24
-from calibration.report import render
-from calibration.report_content import gather
-from calibration.shelf import Shelf
-from calibration.verification import Verification
+from calibration.shelf.files import sha256
+from calibration.shelf.profile import Profile
+from calibration.shelf.reading import Shelf
+from calibration.shelf.record import Override
+from calibration.shelf.verification import Verification
+from calibration.shelf.writing import activate, put_profile, put_verification
+from calibration.visit.report import render
+from calibration.visit.report_content import gather
 from tests.calibration.visiting import NOW, fitted, variant, verification_of, verified
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from calibration import files as shelf_files
-from calibration import keep
-from calibration.files import ShelfError, locked
-from calibration.keep import NotVerified, ProfileStale, activate, put_profile, put_verification, rollback
-from calibration.profile import Profile, ProfileError
-from calibration.record import Override, What
-from calibration.shelf import Shelf
-from calibration.standing import State, judge_standing
-from calibration.verification import Verification
+from calibration.shelf import files as shelf_files
+from calibration.shelf import writing as keep
+from calibration.shelf.files import ShelfError, locked
+from calibration.shelf.profile import Profile, ProfileError
+from calibration.shelf.reading import Shelf
+from calibration.shelf.record import Override, What
+from calibration.shelf.standing import State, judge_standing
+from calibration.shelf.verification import Verification
+from calibration.shelf.writing import NotVerified, ProfileStale, activate, put_profile, put_verification, rollback
 from tests.calibration.visiting import NOW, fitted, shot, variant, verification_of, verified
 
 SCOPE = "scope-1"

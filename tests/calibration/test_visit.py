@@ -14,15 +14,15 @@ import pytest
 from PIL import Image
 
 from calibration.chart import detect_chart
-from calibration.colour import srgb_to_lab
-from calibration.figures import measure
-from calibration.files import ShelfError
-from calibration.look import Look, Order, find
-from calibration.pictures import read_picture
+from calibration.correction.colour import srgb_to_lab
+from calibration.correction.figures import measure
 from calibration.references import COLORCHECKER24
-from calibration.shelf import Shelf
-from calibration.standing import State
-from calibration.visit import make_flat_field
+from calibration.shelf.files import ShelfError
+from calibration.shelf.reading import Shelf
+from calibration.shelf.standing import State
+from calibration.visit.look import Look, Order, find
+from calibration.visit.pictures import read_picture
+from calibration.visit.steps import make_flat_field
 from tests.calibration.visiting import CAMERA, NOW, OTHER_LAMP, SIZE, Technician, file_of, fitted, variant, verified
 from tests.fakes.charts import render_chart, white_frame
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration.clock import Clock
 from calibration.commands import register, run
 from calibration.commands.desk import Desk
-from calibration.gates import Limits
-from calibration.keep import activate, put_profile, put_verification
-from calibration.look import Order, find
-from calibration.pictures import read_picture
-from calibration.profile import Profile, seal_profile
-from calibration.shelf import Shelf
-from calibration.verification import Verification, seal_verification
-from calibration.visit import Files, Who, make_flat_field, make_profile, make_verification
+from calibration.correction.gates import Limits
+from calibration.shelf.clock import Clock
+from calibration.shelf.profile import Profile, seal_profile
+from calibration.shelf.reading import Shelf
+from calibration.shelf.verification import Verification, seal_verification
+from calibration.shelf.writing import activate, put_profile, put_verification
+from calibration.visit.look import Order, find
+from calibration.visit.pictures import read_picture
+from calibration.visit.steps import Files, Who, make_flat_field, make_profile, make_verification
 from tests.fakes.charts import DULL, WARM, Camera, Picture, dermoscope_tiles, render_chart, white_frame
 
 NOW = datetime(2026, 12, 1, 9, 0, tzinfo=timezone.utc)

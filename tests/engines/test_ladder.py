@@ -184,7 +184,7 @@ def test_a_fault_of_the_real_engine_is_overcome(tmp_path: Path, demo_bundle: Pat
 
 @pytest.mark.parametrize("names", [[], ["gpu"], ["cpu", "cpu"], ["cpu", "CPU"]])
 def test_an_unknown_rung_is_refused(demo_bundle: Path, names: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"different names out of \['tensorrt', 'cpu'\]"):
+    with pytest.raises(ValueError, match=r"different names out of \['tensorrt', 'cloud', 'cpu'\]"):
         open_ladder(names, load_bundle(demo_bundle))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
+from agent.messages.catalogue import ALERT
+from agent.messages.envelope import parse
 from agent.records.opening import connect
 from agent.records.schema import SCHEMA_VERSION, migrations, stamp_device, user_version
 
@@ -51,13 +53,32 @@ def first_version(state_dir: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def second_version(first_version: Path) -> Path:
+    """The same as version 2 left it, with what only that version knew."""
+    with closing(connect(first_version, 64)) as db:
+        migrations().apply(Database(db), stop_before="m003_the_cloud_speaks")
+        for number, kind in enumerate(("alert", "of.a.version.yet.to.come"), ROWS + 1):
+            db.execute(
+                "INSERT INTO outbox (event_id, scan_id, type, topic, event, created_at)"
+                " VALUES (?, NULL, ?, 'telemetry', ?, '2026-01-01T00:00:01.000Z')",
+                (f"event-{number}", f"org.dermascan.{kind}.v1", f"bytes {number}".encode()),
+            )
+        db.execute("INSERT INTO streams VALUES ('telemetry', 2)")
+        db.execute("INSERT INTO colour_watches VALUES ('scope-1', '{}')")
+        assert user_version(db) == 2
+    return first_version
+
+
 @pytest.mark.fault("F29")
-def test_a_full_outbox_survives_the_upgrade_to_the_byte(first_version: Path, open_store) -> None:
-    before = outbox(first_version)
-    assert len(before) == ROWS - 2
+@pytest.mark.parametrize("version", ["first_version", "second_version"])
+def test_a_full_outbox_survives_the_upgrade_to_the_byte(version: str, request, open_store) -> None:
+    path: Path = request.getfixturevalue(version)
+    before = outbox(path)
+    assert len(before) == ROWS - 2 + 2 * (version == "second_version")
     open_store().close()
-    assert outbox(first_version) == before
-    with closing(sqlite3.connect(first_version)) as db:
+    assert outbox(path) == before
+    with closing(sqlite3.connect(path)) as db:
         assert user_version(db) == SCHEMA_VERSION
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -82,3 +103,29 @@ def test_an_upgrade_that_breaks_off_leaves_the_old_version(first_version: Path, 
         assert user_version(db) == 1
         assert db.execute("SELECT count(*) FROM sightings").fetchone() == (0,)
     assert outbox(first_version) == before
+
+
+@pytest.mark.fault("F29")
+def test_what_an_older_version_queued_is_sent_by_this_one(second_version: Path, open_store) -> None:
+    waiting = {row[1]: bytes(row[5]) for row in outbox(second_version) if row[6] == "waiting"}
+    dead = [row[1] for row in outbox(second_version) if row[6] == "dead"]
+    store = open_store()
+    due = store.outbox_due(1000, fresh_after_seq=0, exclude=())
+    assert {row.event_id: row.event for row in due} == waiting
+    assert len(waiting) > ROWS // 3
+    assert store.outbox_acknowledge(waiting).result(10) == len(waiting)
+    assert store.outbox_retry(None).result(10) == len(dead)
+    assert [row.event_id for row in store.outbox_due(1000, fresh_after_seq=0, exclude=())] == dead
+    alert = store.post(ALERT, "scope-1", {"kind": "colour_drift", "sentence": "x"}).result(10)
+    (row,) = [row for row in store.outbox_due(1000, fresh_after_seq=0, exclude=dead) if row.event_id == alert]
+    assert parse(row.event, [ALERT]).sequence == 3, "numbered on from where the older version stopped"
+
+
+@pytest.mark.fault("F29")
+def test_the_tables_are_the_same_however_the_database_came_to_them(second_version: Path, open_store, tmp_path) -> None:
+    open_store().close()
+    with closing(connect(tmp_path / "new.db", 64)) as db:
+        migrations().apply(Database(db))
+        new = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+    with closing(sqlite3.connect(second_version)) as db:
+        assert db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall() == new

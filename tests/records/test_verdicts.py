@@ -152,7 +152,7 @@ def test_what_cannot_be_joined_is_refused_with_a_sentence(open_store, claim, ans
     with pytest.raises(VerdictRefused, match="none of melanoma, basal"):
         store.verdict(answered(store), "a mole", "clinician").result(10)
     with pytest.raises(VerdictRefused, match="none of clinician"):
-        store.verdict(answered(store), "melanoma", "neighbour").result(10)
+        store.verdict(answered(store, "b"), "melanoma", "neighbour").result(10)
     assert feedback(store) == []
 
 

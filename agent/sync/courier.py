@@ -1,0 +1,210 @@
+"""Carries the outbox over one connection after the other: what goes next, and what became of it.
+
+A row leaves the outbox only on the cloud's own word (F18). What is on its way is in memory only: whatever ends a
+connection or the agent, the next one begins with what the outbox holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from functools import partial
+from typing import Final
+
+from agent.config import MqttSection
+from agent.messages.catalogue import FEEDBACK
+from agent.sync.bucket import TokenBucket
+from agent.sync.flights import Flights
+from agent.sync.happenings import Greeted
+from agent.sync.limits import SyncLimits
+from agent.sync.ports import OutboxPort, OutboxRow
+from agent.sync.state import SyncCounts
+from agent.sync.verdict import Fate, fate, sentence
+
+log = logging.getLogger(__name__)
+
+FETCH: Final = 100
+STORE_PAUSE_S: Final = 5.0
+"""Before what the store could not write is tried again."""
+OVERHEAD: Final = 64
+"""Bytes of an MQTT packet beside topic and payload, at most."""
+
+Publish = Callable[[str, bytes], "int | None"]
+"""Sends an event to the topic with this last part; gives the packet's number, None where the connection is gone."""
+Order = Callable[[Callable[[], None]], None]
+"""Has something done on the sync's thread; from any thread."""
+
+
+class Courier:
+    """Use from the sync's thread; the outbox's futures come back to it through ``order``."""
+
+    def __init__(
+        self,
+        outbox: OutboxPort,
+        settings: MqttSection,
+        limits: SyncLimits,
+        counts: SyncCounts,
+        *,
+        order: Order,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox, self._limits, self._counts, self._order, self._clock = outbox, limits, counts, order, clock
+        self._puback_is_enough = settings.delivery == "puback"
+        self._bucket = TokenBucket(settings.backlog_per_s, clock)
+        self.flights = Flights(limits, clock)
+        self._ready: list[OutboxRow] = []
+        self._look_at = 0.0
+        self._tokens_at: float | None = None
+        self._fresh_after = 0
+        self._largest: int | None = None
+        self._confirmed: list[str] = []
+
+    def greeted(self, greeted: Greeted) -> None:
+        """A connection begins; nothing is sent on it yet."""
+        self.flights.connected(greeted.receive_maximum, remembered=greeted.session_present)
+        self._largest = greeted.maximum_packet_size
+
+    def begin(self) -> None:
+        """It may be sent; what is written from now on is fresh."""
+        self._fresh_after = self._outbox.outbox_stats().last_seq
+        self.look()
+
+    def look(self) -> None:
+        """Something is new in the outbox, and may be more urgent than what was fetched (F20)."""
+        self._ready, self._look_at, self._tokens_at = [], self._clock(), None
+
+    def hurry(self) -> None:
+        """Send all that is not on its way."""
+        self.flights.hurry()
+        self.look()
+
+    def lost(self, *, closed: bool) -> None:
+        """The connection is gone; ``closed`` by the broker, rather than by silence or by us."""
+        self._ready, self._confirmed = [], []
+        wreck = self.flights.lost(closed=closed)
+        if wreck.blamed is None:
+            return
+        if wreck.times >= self._limits.blames:
+            self._bury(wreck.blamed, f"the broker closed the connection over it {wreck.times} times")
+        else:
+            self._attempted([wreck.blamed.event_id])
+
+    def taken(self, number: int, code: int) -> None:
+        """The broker's word on packet ``number``."""
+        flight = self.flights.landed(number)
+        if flight is None:
+            return
+        row = flight.row
+        match fate(code):
+            case Fate.TAKEN:
+                self._counts.taken += 1
+                self.flights.taken(flight)
+                if self._puback_is_enough:
+                    self._confirmed.append(row.event_id)
+            case Fate.UNHEARD:
+                self._counts.unheard += 1
+                self.flights.refused(flight, at_fault=False)
+                self._attempted([row.event_id])
+            case Fate.REFUSED:
+                self._counts.refused += 1
+                times = self.flights.refused(flight, at_fault=True)
+                if times >= self._limits.refusals:
+                    self._bury(row, f"refused {times} times: {sentence(code)}")
+                else:
+                    self._attempted([row.event_id])
+            case Fate.CONDEMNED:
+                self._bury(row, sentence(code))
+
+    def acknowledge(self, event_ids: Collection[str]) -> Future[int]:
+        """The cloud has these."""
+        self.flights.settling(event_ids)
+        done = self._outbox.outbox_acknowledge(event_ids)
+        done.add_done_callback(lambda future: self._order(partial(self._acknowledged, event_ids, future)))
+        return done
+
+    def work(self, publish: Publish) -> None:
+        """Do what is due: tell the outbox, send again what is overdue, send what may go."""
+        if self._confirmed:
+            confirmed, self._confirmed = self._confirmed, []
+            self.acknowledge(confirmed)
+        if late := self.flights.overdue():
+            self._counts.overdue += len(late)
+            self._attempted(late)
+        if self.flights.rested() or late:
+            self.look()
+        while self.flights.room() > 0 and (self._ready or self._fetch()) and self._send(publish):
+            pass
+
+    def next_at(self) -> float:
+        """When there is something to do although nothing happens, on the monotonic clock."""
+        times = [self.flights.next_at()]
+        if self.flights.room() > 0:
+            times += [self._look_at] if not self._ready else []
+            times += [self._tokens_at] if self._tokens_at is not None else []
+        return min(times)
+
+    def _fetch(self) -> bool:
+        now = self._clock()
+        if now < self._look_at:
+            return False
+        self._ready = self._outbox.outbox_due(FETCH, fresh_after_seq=self._fresh_after, exclude=self.flights.excluded())
+        self._look_at = now if len(self._ready) == FETCH else now + self._limits.look_s
+        return bool(self._ready)
+
+    def _send(self, publish: Publish) -> bool:
+        """Send of what is ready, the most urgent first; False where nothing more can go now."""
+        kept: list[OutboxRow] = []
+        self._tokens_at = None
+        for row in self._ready:
+            fresh = row.type == FEEDBACK.type or row.seq > self._fresh_after
+            if self._largest is not None and len(row.event) + len(row.topic) + OVERHEAD > self._largest:
+                self._bury(row, f"it has {len(row.event)} bytes, and the broker takes packets of {self._largest}")
+            elif self._tokens_at is not None or self.flights.room() == 0:
+                kept.append(row)
+            elif not self.flights.may_go(row, fresh=fresh):
+                kept += [] if self.flights.is_left_alone(row) else [row]
+            elif not (fresh or self._bucket.take()):
+                self._tokens_at = self._clock() + self._bucket.wait_s()
+                kept.append(row)
+            elif (number := publish(row.topic, row.event)) is None:
+                return False  # that the connection is gone is told by itself
+            else:
+                self.flights.left(number, row, fresh=fresh)
+                self._counts.sent += 1
+        progressed = len(kept) < len(self._ready)
+        self._ready = kept
+        return progressed and self._tokens_at is None
+
+    # What the outbox is told
+
+    def _acknowledged(self, event_ids: Collection[str], done: Future[int]) -> None:
+        if (error := done.exception()) is None:
+            self._counts.acknowledged += done.result()
+            self.flights.settled(event_ids)
+        else:
+            log.warning("acknowledgements could not be kept, and will come again: %s", error)
+            self.flights.unsettled(event_ids, STORE_PAUSE_S)
+
+    def _bury(self, row: OutboxRow, reason: str) -> None:
+        """Give it up, visibly; whatever waits behind it goes on (F21)."""
+        log.error("event %s (%s) is given up: %s; see: dermascan queue dead", row.event_id, row.type, reason)
+        self._counts.dead += 1
+        self.flights.settling([row.event_id])
+        done = self._outbox.outbox_dead(row.event_id, reason)
+        done.add_done_callback(lambda future: self._order(partial(self._buried, row.event_id, future)))
+
+    def _buried(self, event_id: str, done: Future[None]) -> None:
+        if done.exception() is None:
+            self.flights.settled([event_id])
+        else:
+            self.flights.unsettled([event_id], STORE_PAUSE_S)
+
+    def _attempted(self, event_ids: Collection[str]) -> None:
+        self._outbox.outbox_attempted(event_ids).add_done_callback(_note_failure)
+
+
+def _note_failure(done: Future[None]) -> None:
+    if (error := done.exception()) is not None:
+        log.warning("attempts could not be counted: %s", error)

@@ -1,0 +1,1 @@
+"""The colours themselves: what is measured, fitted, judged and applied."""

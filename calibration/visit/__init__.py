@@ -1,0 +1,1 @@
+"""The technician's steps: pictures in, documents and a report out."""
