@@ -7,6 +7,7 @@ from dataclasses import fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
@@ -24,6 +25,7 @@ Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]
 RungName: TypeAlias = Literal["tensorrt", "cloud", "cpu"]
 """The rungs this version has."""
 
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
 
 
@@ -131,6 +133,43 @@ class MqttSection(_Section):
             return self.host == "localhost"
 
 
+class CloudSection(_Section):
+    """``[cloud]``: whom the ``cloud`` rung asks, and how the two know each other."""
+
+    url: str
+    ca: Annotated[LocalPath, Field(strict=False)] | None = None
+    """Where it is given, nobody else's certificates are believed."""
+    cert: Annotated[LocalPath, Field(strict=False)] | None = None
+    key: Annotated[LocalPath, Field(strict=False)] | None = None
+    token_file: Annotated[LocalPath, Field(strict=False)] | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _only_a_host(cls, value: str) -> str:
+        parts = _split(value)
+        if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+            raise ValueError("https://HOST or https://HOST:PORT, with nothing behind")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise ValueError("https:// (http:// only to this very machine: 127.0.0.1, ::1 or localhost)")
+        return value.rstrip("/")
+
+
+def _split(url: str) -> SplitResult | None:
+    """A URL's parts; None where it has no usable scheme, host or port."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return parts if usable and url.isprintable() and " " not in url else None
+
+
+class PrivacySection(_Section):
+    """``[privacy]``: what stands for patients outside the clinic."""
+
+    pseudonym_key_file: Annotated[LocalPath, Field(strict=False)] | None = None
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -140,6 +179,8 @@ class Config(_Section):
     calibration: CalibrationSection = CalibrationSection()
     store: StoreSection = StoreSection()
     mqtt: MqttSection | None = None
+    cloud: CloudSection | None = None
+    privacy: PrivacySection = PrivacySection()
 
 
 def _sentence(path: Path, error: ErrorDetails) -> str:
@@ -203,6 +244,26 @@ def _mqtt_faults(path: Path, mqtt: MqttSection | None) -> list[str]:
     return faults
 
 
+def _cloud_faults(path: Path, config: Config) -> list[str]:
+    faults = []
+    cloud = config.cloud
+    if cloud is not None:
+        if (cloud.cert is None) != (cloud.key is None):
+            given, other = ("cert", "key") if cloud.key is None else ("key", "cert")
+            faults.append(f"{path}: cloud.{other}: is missing; cloud.{given} needs it beside it")
+        if cloud.url.startswith("https:") and cloud.cert is None and cloud.key is None and cloud.token_file is None:
+            faults.append(f"{path}: cloud.cert: is missing; give cert and key, or token_file: the cloud must know us")
+    if "cloud" in config.inference.ladder:
+        if cloud is None:
+            faults.append(f'{path}: inference.ladder: names "cloud"; add a [cloud] section, or take the rung out')
+        if config.privacy.pseudonym_key_file is None:
+            faults.append(
+                f"{path}: privacy.pseudonym_key_file: is missing; the cloud is told whose pictures they are by "
+                "pseudonyms alone, which need it (agent.example.toml explains it)"
+            )
+    return faults
+
+
 def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
@@ -221,6 +282,7 @@ def load_config(path: Path) -> Config:
         config = Config.model_validate(content, context={"folder": path.absolute().parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(path, detail) for detail in error.errors())) from error
-    if faults := _duplicates(path, config) + _model_faults(path, config.inference) + _mqtt_faults(path, config.mqtt):
+    faults = _duplicates(path, config) + _model_faults(path, config.inference)
+    if faults := faults + _mqtt_faults(path, config.mqtt) + _cloud_faults(path, config):
         raise ConfigError("\n".join(faults))
     return config

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 
@@ -23,11 +23,13 @@ from agent.answer.colours import ShelfColours
 from agent.answer.pipeline import Analysis, Setting, merge_about
 from agent.blame import CrashLedger
 from agent.config import Config, DermoscopeSection
+from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.capture import FileStamp
 from agent.intake.picture import DecodeLimits
 from agent.intake.reasons import Reason, refuse
 from agent.intake.sidecar import read_sidecar
 from agent.intake.watch import FolderWatch
+from agent.messages.envelope import Sender
 from agent.model import RunningModel
 from agent.publish import publish, publish_again
 from agent.records.space import SpaceGuard
@@ -38,6 +40,9 @@ from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
 from engines.bundle import Bundle
 from engines.ladder import Ladder, open_ladder
+
+if TYPE_CHECKING:
+    from agent.sync.publisher import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +74,12 @@ class Daemon:
 
         Raises:
             BundleError: the bundle cannot be used.
+            ConfigError: the key for pseudonyms is needed, and cannot be used.
             StoreError: the database cannot be used, or another agent uses it.
         """
         cv2.setNumThreads(1)  # the engine's threads are the ones that should have the processor
         config = self.config
+        self._pseudonyms = pseudonyms(config)
         self._model = RunningModel(config.inference, self._open_ladder)
         self._model.start()  # the engine loads while the store is checked
         try:
@@ -107,6 +114,7 @@ class Daemon:
                 drift=self._colour_watches.warnings,
             ),
             decoding=threading.BoundedSemaphore(DECODING),
+            pseudonym=self._pseudonyms.of if self._pseudonyms else None,
         )
         ledger = CrashLedger(config.device.state_dir / "analysing")
         self._analysts = Analysts(
@@ -124,7 +132,17 @@ class Daemon:
             self._watch(scope)
         self._spool = Spool(self._store, config.device.state_dir, self._stop)
         self._spool.start()
+        self._sync = self._start_sync()
         self._upkeep.start()
+
+    def _start_sync(self) -> Publisher | None:
+        config = self.config
+        if config.mqtt is None:
+            return None
+        from agent.sync.opening import start_sync  # only where it is wanted: it brings paho
+
+        sender = Sender(config.device.clinic_id, config.device.id, __version__)
+        return start_sync(config.mqtt, sender, self._store, clock_trusted)
 
     def _look_on(self, analysis: Analysis) -> None:
         answer = analysis.answer
@@ -142,8 +160,15 @@ class Daemon:
         self._spool.join()
         for _, thread in self._watches.values():
             thread.join()
+        if self._sync is not None:
+            self._sync.stop()
         self._model.stop()
         self._store.close()
+
+    @property
+    def sync(self) -> Publisher | None:
+        """Who carries the outbox to the cloud, for those who look at its state; None without ``[mqtt]``."""
+        return self._sync
 
     @property
     def store(self) -> Store:
@@ -161,7 +186,8 @@ class Daemon:
         return self._model
 
     def _open_ladder(self, bundle: Bundle) -> Ladder:
-        return open_ladder(self.config.inference.ladder, bundle, cache=self.config.device.state_dir / "cache")
+        cache = self.config.device.state_dir / "cache"
+        return open_ladder(self.config.inference.ladder, bundle, cache=cache, cloud=cloud_settings(self.config))
 
     def _use(self, bundle: Bundle, ladder: Ladder) -> None:
         """Another bundle answers from now on; an analysis that has begun keeps its own."""
@@ -204,6 +230,8 @@ class Daemon:
                 self._replace_dead_watches()
                 looked_for = self._resolve_lost(looked_for)
                 self._analysts.try_again()
+                if self._sync is not None:
+                    self._sync.start()  # does nothing while it lives (F22)
             except Exception:
                 log.exception("upkeep broke off unexpectedly; it goes on at its next round")
             first = False

@@ -17,10 +17,10 @@ from build.random_bundle import synthetic_lesion
 from build.vit import VisionTransformer
 from engines.backend import Images, Output
 from engines.bundle import load_bundle
+from engines.commands.choices import EngineMissing, choose
 from engines.manifest import OperatingPoint
 from engines.onnx_cpu import OnnxCpu, cores, session_options
 from engines.tensorrt.gpu import probe
-from engines.verification.choices import EngineMissing, choose
 from engines.worker import find_factory
 
 BATCH = 8

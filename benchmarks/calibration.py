@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calibration.chart import ChartNotFound, Patches, detect_chart
+from calibration.colour import delta_e_2000, linear_to_srgb, srgb_to_lab, srgb_to_linear
 from calibration.correction.apply import Corrector, reference_apply
-from calibration.correction.colour import delta_e_2000, linear_to_srgb, srgb_to_lab, srgb_to_linear
 from calibration.correction.colour_model import ColourModel
 from calibration.correction.figures import Figures
 from calibration.correction.fit import Shape, examine, fit

@@ -40,6 +40,7 @@ from build.export_order import (
 from build.exported_card import default_card
 from build.fp16 import MAXIMUM, to_fp16
 from build.onnx_file import read_model, write_model
+from build.parity import Parity, parity_of
 from build.random_bundle import synthetic_lesion
 from build.rounding import run_rounded
 from engines.backend import BundleError, Images
@@ -56,15 +57,6 @@ _SHOWN_DECIDED: Final = 0.99
 
 class ExportFailed(Exception):
     """The checkpoint was read, and no bundle that could be trusted came of it. The message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Largest and mean difference of the probabilities, and the lowest correlation of the attention maps."""
-
-    largest: float
-    mean: float
-    attention: float
 
 
 @dataclass(frozen=True)
@@ -192,7 +184,7 @@ class _Maker:
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in answering(torch.from_numpy(images))]
         self._expected = self._session.run(None, {"images": images})
-        parity = _parity(self._expected, expected)
+        parity = parity_of(self._expected, expected)
         if not parity.largest <= (GOLDEN_TOLERANCE if self._order.half_storage else EXACT):
             raise ExportFailed(
                 f"{self._order.checkpoint}: the exported graph's probabilities differ from torch's by"
@@ -215,26 +207,13 @@ class _Maker:
                 f"{self._order.checkpoint}: activations reach {peak:.3g} at {name}, beyond FP16's {MAXIMUM:g}; export"
                 f" with {remedy}"
             )
-        parity = _parity([answer.probabilities, answer.attention], self._expected)
+        parity = parity_of([answer.probabilities, answer.attention], self._expected)
         if not parity.largest <= GOLDEN_TOLERANCE:
             raise ExportFailed(
                 f"{self._order.checkpoint}: in FP16 a probability differs by {parity.largest:.3f}, and"
                 f" {GOLDEN_TOLERANCE:g} is allowed; export with --fp32-residual, or --no-fp16"
             )
         return parity, peak
-
-
-def _parity(found: list[NDArray[np.float32]], expected: list[NDArray[np.float32]]) -> Parity:
-    off = np.abs(found[0] - expected[0])
-    maps = [_correlation(a, b) for a, b in zip(found[1], expected[1], strict=True)]
-    return Parity(float(off.max()), float(off.mean()), min(maps))
-
-
-def _correlation(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Pearson's correlation of two maps; of maps without any relief, 1 where both are such and else 0."""
-    a, b = found.astype(np.float64) - found.mean(), expected.astype(np.float64) - expected.mean()
-    scale = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    return float((a * b).sum()) / scale if scale else float(a.any() == b.any())
 
 
 def _lesion(seed: int) -> NDArray[np.uint8]:

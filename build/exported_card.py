@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from engines.classes import CLASSES
 
 if TYPE_CHECKING:
-    from build.assemble import Parity
     from build.bundle_writer import BundleText
+    from build.parity import Parity
     from engines.manifest import OperatingPoint
 
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction.colour import Floats, delta_e_2000, linear_to_lab, srgb_to_linear
+from calibration.colour import Floats, delta_e_2000, linear_to_lab, srgb_to_linear
 from calibration.correction.colour_model import LUMINANCE
 
 RGB = NDArray[np.uint8]

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from calibration.correction.colour import xyz_to_lab
+from calibration.colour import xyz_to_lab
 from calibration.references import COLORCHECKER24, FloatArray, ReferenceChart, ReferenceUnreadable
 
 NEUTRAL_CHROMA: Final = 4.0
@@ -20,7 +20,7 @@ FEWEST_PATCHES: Final = 6
 MOST_PATCHES: Final = 1024
 
 
-def read_reference_file(path: Path) -> ReferenceChart:
+def read_reference(path: Path) -> ReferenceChart:
     """Read a vendor's target: JSON (see :class:`TargetFile`) or CGATS text with LAB or XYZ columns.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -75,14 +74,3 @@ COLORCHECKER24: Final = ReferenceChart(
     columns=6,
     neutral=(18, 19, 20, 21, 22, 23),
 )
-
-
-def read_reference(path: Path) -> ReferenceChart:
-    """Read a vendor's target from JSON or CGATS text; see :func:`calibration.reference_files.read_reference_file`.
-
-    Raises:
-        ReferenceUnreadable: one sentence: file, what is wrong, what to do.
-    """
-    from calibration.reference_files import read_reference_file
-
-    return read_reference_file(path)

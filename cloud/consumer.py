@@ -10,12 +10,13 @@ import logging
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from cloud.acks import AckBatches
+from cloud.acks import AckBatches, AckMessage
 from cloud.ledger import Committed, Ledger
 from cloud.mqtt import BrokerSettings, Delivery, Link
 from cloud.reading import Device, Heard, read
@@ -49,6 +50,7 @@ class Consumer:
         self.link = Link(settings)
         self.counters = Counters()
         self._acks = AckBatches()
+        self._to_tell: deque[AckMessage] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="cloud-ledger", daemon=True)
 
@@ -92,7 +94,7 @@ class Consumer:
         """What is there, at most a batch; waits for the first, but not longer than acknowledgements may."""
         wait = self._acks.wait_s()
         try:
-            first = self.link.arrivals.get(timeout=_LOOK_S if wait is None or not self._can_tell else wait)
+            first = self.link.arrivals.get(timeout=_LOOK_S if wait is None or not self.link.has_room else wait)
         except queue.Empty:
             return []
         found = [first]
@@ -139,15 +141,13 @@ class Consumer:
                 self.counters.commits += 1
                 return committed
 
-    @property
-    def _can_tell(self) -> bool:
-        return self.link.subscribed.is_set()
-
     def _tell(self, *, everything: bool = False) -> None:
         """Publish the acknowledgements that are due; without a connection they wait, and no more events come in."""
-        if not self._can_tell:
+        if not self.link.has_room:
             return
-        for message in self._acks.due(everything=everything):
+        self._to_tell.extend(self._acks.due(everything=everything))
+        while self._to_tell and self.link.has_room:
+            message = self._to_tell.popleft()
             self.link.publish(message)
             self.counters.acks += message.ids
 

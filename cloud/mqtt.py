@@ -7,6 +7,7 @@ import queue
 import random
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,6 +68,7 @@ class Link:
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
         self.arrivals: queue.Queue[Delivery | None] = queue.Queue(maxsize=10 * WINDOW)
+        """None: nothing came, but there is room to publish again, or an end is asked for."""
         self.connections = 0
         self.dropped = 0
         """Messages of QoS 0 that came faster than they could be kept: our devices send none."""
@@ -74,6 +76,8 @@ class Link:
         """The broker has accepted every subscription of this connection."""
         self.trouble: str | None = None
         """Why there is no connection, or what the broker refused."""
+        self._allowed = _OUR_WINDOW
+        self._sent = self._sent_and_heard = 0  # each counted by one thread
         self._stopping = threading.Event()
         self._client = self._make()
         self._thread = threading.Thread(target=self._keep_connected, name="cloud-mqtt", daemon=True)
@@ -97,8 +101,14 @@ class Link:
         if delivery.message.qos == 1 and delivery.connection == self.connections and self._client.is_connected():
             self._client.ack(delivery.message.mid, 1)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the broker takes another message of ours now."""
+        return self.subscribed.is_set() and self._sent - self._sent_and_heard < self._allowed
+
     def publish(self, message: AckMessage) -> None:
-        """Send an acknowledgement."""
+        """Send an acknowledgement; ask ``has_room`` before."""
+        self._sent += 1
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = ACK_EXPIRY_S
         self._client.publish(message.topic, message.payload, qos=1, properties=properties)
@@ -126,7 +136,7 @@ class Link:
             self._on_subscribe,
             self._on_message,
         )
-        client.on_disconnect = self._on_disconnect
+        client.on_publish, client.on_disconnect = self._on_publish, self._on_disconnect
         return client
 
     def _keep_connected(self) -> None:
@@ -161,7 +171,7 @@ class Link:
             client.disconnect()
             return
         self.connections += 1
-        client.max_inflight_messages_set(min(_OUR_WINDOW, getattr(properties, "ReceiveMaximum", _OUR_WINDOW)))
+        self._allowed = min(_OUR_WINDOW, getattr(properties, "ReceiveMaximum", _OUR_WINDOW))  # paho does not look (F22)
         # A shared subscription gets no retained messages, and every consumer should know who is there.
         shared = [f"$share/{self._settings.group}/{ROOT}/+/+/{topic}" for topic in TOPICS]
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in (*shared, f"{ROOT}/+/+/{STATUS.topic}")])
@@ -181,6 +191,12 @@ class Link:
         except queue.Full:
             self.dropped += 1  # more than our window can only be of QoS 0, which asks for nothing else
 
+    def _on_publish(self, _client: Any, _data: Any, _mid: int, _reason: ReasonCode, _properties: Any) -> None:
+        """Refused ones too: the device sends again what it heard no acknowledgement of."""
+        self._sent_and_heard += 1
+        with suppress(queue.Full):
+            self.arrivals.put_nowait(None)  # there may be more to tell
+
     def _on_disconnect(self, _client: Any, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        if not self._stopping.is_set():
+        if self.subscribed.is_set() and not self._stopping.is_set():
             self.trouble = f"the connection ended: {reason}"

@@ -72,7 +72,7 @@ def report(ledger: Path) -> list[DeviceReport]:
 def _read(database: sqlite3.Connection) -> list[DeviceReport]:
     numbers = database.execute("SELECT * FROM numbers ORDER BY clinic_id, device_id, topic, first").fetchall()
     spans = {key: [(row[3], row[4]) for row in group] for key, group in groupby(numbers, lambda row: row[:3])}
-    states = {row[:2]: row[2:] for row in database.execute("SELECT * FROM devices")}
+    states = {row[:2]: row[2:4] for row in database.execute("SELECT * FROM devices")}
     streams: dict[tuple[str, str], list[Stream]] = {key: [] for key in states}
     for *key, topic, heard, duplicates, reused, malformed, last_heard_at in database.execute(
         "SELECT * FROM streams ORDER BY clinic_id, device_id, topic"
@@ -92,7 +92,8 @@ def _read(database: sqlite3.Connection) -> list[DeviceReport]:
                 last_heard_at=last_heard_at,
             )
         )
-    return [
-        DeviceReport(clinic_id, device_id, *states.get((clinic_id, device_id), (None, None))[:2], tuple(one))
-        for (clinic_id, device_id), one in sorted(streams.items())
-    ]
+    found_devices = []
+    for (clinic_id, device_id), of_device in sorted(streams.items()):
+        state, software_version = states.get((clinic_id, device_id), (None, None))
+        found_devices.append(DeviceReport(clinic_id, device_id, state, software_version, tuple(of_device)))
+    return found_devices

@@ -15,6 +15,7 @@ from typing import Final
 from agent import __version__
 from agent.answer.pipeline import Analysis, Prepared, Setting, conclude, infer, prepare
 from agent.config import Config
+from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.picture import DecodeLimits
 from agent.intake.reasons import Reason, Rejection
@@ -48,9 +49,11 @@ class Item:
 def open_setting(bundle: Bundle, config: Config | None) -> Setting:
     """The setting for a run without daemon; the ladder is made but not started."""
     names = config.inference.ladder if config else ("cpu",)
+    cloud = cloud_settings(config) if config else None
+    names_of_patients = pseudonyms(config) if config else None
     return Setting(
         bundle=bundle,
-        ladder=open_ladder(names, bundle, cache=config.device.state_dir / "cache" if config else None),
+        ladder=open_ladder(names, bundle, cache=config.device.state_dir / "cache" if config else None, cloud=cloud),
         limits=DecodeLimits(),
         deadline_s=config.inference.deadline_s if config else 3.0,
         device_id=config.device.id if config else UNNAMED,
@@ -58,6 +61,7 @@ def open_setting(bundle: Bundle, config: Config | None) -> Setting:
         software_version=__version__,
         clock=lambda: datetime.now(timezone.utc),
         clock_trusted=lambda: True,
+        pseudonym=names_of_patients.of if names_of_patients else None,
     )
 
 
@@ -88,8 +92,9 @@ def analyse_all(paths: Sequence[Path], setting: Setting, pool: Executor) -> Iter
         # Waiting for the picture before it or for the engine's start is no part of this answer's time or deadline.
         spent = sum(prepared.timings_ms.values()) / 1000.0
         prepared = replace(prepared, started=setting.monotonic() - spent)
-        result = infer(prepared, setting)
-        yield Item(path, conclude(prepared, result, setting, str(uuid.uuid4()), partial(read_sidecar, path)))
+        sidecar = partial(read_sidecar, path)
+        result = infer(prepared, setting, sidecar)
+        yield Item(path, conclude(prepared, result, setting, str(uuid.uuid4()), sidecar))
 
 
 def _read_and_prepare(path: Path, setting: Setting) -> Prepared | Refused:

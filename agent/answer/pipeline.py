@@ -27,7 +27,7 @@ from agent.intake.capture import Capture
 from agent.intake.decode import decode
 from agent.intake.picture import DecodeLimits
 from agent.intake.sidecar import Sidecar
-from engines.backend import Images
+from engines.backend import Images, Patients
 from engines.bundle import Bundle
 from engines.ladder import Ladder, LadderResult
 from engines.preprocess import crop_and_resize, normalise
@@ -57,6 +57,8 @@ class Setting:
     monotonic: Callable[[], float] = time.perf_counter
     """Seconds, for every interval (F16)."""
     colours: ColourSource = uncalibrated
+    pseudonym: Callable[[str | None], str | None] | None = None
+    """What stands for a patient on a rung outside this machine; without it such a rung is told nobody (F30)."""
     decoding: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Held while a picture exists at its full size, which is what an analysis needs memory for."""
 
@@ -106,7 +108,8 @@ def analyse(
         capture: the complete file.
         setting: bundle, ladder, limits, clocks.
         scan_id: the answer's id.
-        sidecar: reads the capture's sidecar; called once, after inference, since cameras write it after the picture.
+        sidecar: reads the capture's sidecar; called after inference, since cameras write it after the picture, and
+            before it too where a rung outside this machine is to be told whose picture it is.
         waiting: a context to be in while the engine works, which is not this process.
 
     Raises:
@@ -115,7 +118,7 @@ def analyse(
     """
     prepared = prepare(capture, setting)
     with waiting():
-        result = infer(prepared, setting)
+        result = infer(prepared, setting, sidecar)
     return conclude(prepared, result, setting, scan_id, sidecar)
 
 
@@ -162,10 +165,21 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
     )
 
 
-def infer(prepared: Prepared, setting: Setting) -> LadderResult:
-    """Run the ladder with what is left of the deadline; raises EngineError."""
-    left = setting.deadline_s - (setting.monotonic() - prepared.started)
-    return setting.ladder.run(prepared.images, max(LEAST_TIME_S, left))
+def infer(prepared: Prepared, setting: Setting, sidecar: Callable[[], Sidecar]) -> LadderResult:
+    """Run the ladder with what is left of the deadline; raises EngineError.
+
+    A rung outside this machine gets the picture from its input, and the patient as a pseudonym: no engine gets the id.
+    """
+    left = max(LEAST_TIME_S, setting.deadline_s - (setting.monotonic() - prepared.started))
+    pseudonym = setting.pseudonym
+    if pseudonym is None:
+        return setting.ladder.run(prepared.images, left)
+
+    def whose() -> Patients:
+        about, _ = merge_about(prepared.about, sidecar())
+        return (pseudonym(about.get("patient_id")),)
+
+    return setting.ladder.run(prepared.images, left, whose)
 
 
 def conclude(

@@ -103,6 +103,9 @@ _DUE = (
     f" WHERE state = 'waiting' AND {OUTBOX_RANK} = ? AND seq > ? AND seq <= ?"
     " AND event_id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
 )
+_WAITING_BY_TOPIC = (
+    "SELECT topic, count(*) FROM outbox INDEXED BY outbox_waiting_by_topic WHERE state = 'waiting' GROUP BY topic"
+)
 
 
 def acknowledge(db: Connection, event_ids: Iterable[str]) -> int:
@@ -152,7 +155,10 @@ def stats(db: Connection) -> OutboxStats:
     states = dict(db.execute("SELECT state, count(*) FROM outbox GROUP BY state", ()).fetchall())
     last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'", ()).fetchone()
     oldest = db.execute("SELECT created_at FROM outbox WHERE state = 'waiting' ORDER BY seq LIMIT 1", ()).fetchone()
-    topics = db.execute("SELECT topic, count(*) FROM outbox WHERE state = 'waiting' GROUP BY topic", ()).fetchall()
+    topics = db.execute(
+        "SELECT topic, count(*) FROM outbox INDEXED BY outbox_waiting_by_topic WHERE state = 'waiting' GROUP BY topic",
+        (),
+    ).fetchall()
     return OutboxStats(
         waiting=states.get("waiting", 0),
         acknowledged=states.get("acknowledged", 0),

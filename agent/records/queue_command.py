@@ -7,7 +7,6 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from agent.exits import EXIT_FAILED, EXIT_OK
 from agent.records import spool
@@ -103,29 +102,16 @@ def _show_rows(rows: list[QueueRow], *, as_json: bool) -> None:
         for row in rows:
             print(json.dumps(asdict(row), ensure_ascii=False))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    columns: dict[str, dict[str, Any]] = {
-        "event": {"no_wrap": True},
-        "kind": {},
-        "written (UTC)": {},
-        "bytes": {"justify": "right"},
-        "tries": {"justify": "right"},
-        "reason": {},
-    }
-    if not any(row.reason for row in rows):
-        del columns["reason"]
-    for heading, options in columns.items():
-        table.add_column(heading, **options)
+    if not rows:
+        print("none")
+        return
+    print(f"{'event':36}  {'kind':13}  {'written, UTC':12}  {'bytes':>6}  tries")
     for row in rows:
         kind = row.type.removeprefix("org.dermascan.").rpartition(".")[0]
-        written = row.created_at[:19].replace("T", " ")
-        cells = (row.event_id, kind, written, str(row.bytes), str(row.attempts), row.reason or "")
-        table.add_row(*map(escape, cells[: len(columns)]))
-    Console().print(table if rows else "none")
+        written = row.created_at[5:16].replace("T", " ")
+        print(f"{row.event_id:36}  {kind:13}  {written:12}  {row.bytes:6}  {row.attempts:5}")
+        if row.reason is not None:
+            print(f"    {row.reason}")
 
 
 def _limit(text: str) -> int:

@@ -120,6 +120,8 @@ The index ``outbox_due`` is made over this very expression: whoever changes it m
 
 THE_CLOUD_SPEAKS = (
     f"CREATE INDEX outbox_due ON outbox ({OUTBOX_RANK}) WHERE state = 'waiting'",
+    # To count without reading events: only with the state in it does SQLite leave the table alone.
+    "CREATE INDEX outbox_waiting_by_topic ON outbox (topic, state) WHERE state = 'waiting'",
     # Append-only: who said what, and when, outlives every change of mind. No reference is a foreign key: a verdict that
     # a damaged database still holds is worth keeping without its scan, which becomes the same scan again (F10).
     """

@@ -25,7 +25,7 @@ from agent.config import MqttSection
 from agent.sync.bell import Bell
 from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
 from agent.sync.limits import SyncLimits
-from agent.sync.tls import CannotConnect, open_context, read_password
+from agent.sync.tls import CannotConnect, Context, open_context, read_password
 
 MQTT5: Final = MQTTProtocolVersion.MQTTv5
 MQTT311: Final = MQTTProtocolVersion.MQTTv311
@@ -58,6 +58,7 @@ class Connection:
         self._said = _LastWords()
         self._poll = select.poll()
         self._socket_number = -1
+        self._context: Context | None = None
         self._client = self._make_client(will)
         self._with_publish = _properties(PacketTypes.PUBLISH, ContentType=_CONTENT_TYPE) if version is MQTT5 else None
 
@@ -90,8 +91,9 @@ class Connection:
             CannotConnect: it cannot be reached, or not believed.
         """
         settings, where = self._settings, f"{self._settings.host}:{self._settings.port}"
-        if (context := open_context(settings, self._device_id)) is not None:
-            self._client.tls_set_context(context)
+        self._context = open_context(settings, self._device_id)
+        if self._context is not None:
+            self._client.tls_set_context(self._context)
         if settings.username is not None:
             self._client.username_pw_set(settings.username, read_password(settings))
         try:
@@ -170,6 +172,8 @@ class Connection:
         self._over = True
         if (open_socket := self._client.socket()) is not None:
             open_socket.close()
+        if self._context is not None:
+            self._context.give_up()
 
     # paho's callbacks: nothing but a note of what happened
 

@@ -42,6 +42,8 @@ LONGEST_WAIT_S: Final = 5.0
 """paho must look at its keep-alive clock now and then."""
 MUTE_CLOSES: Final = 2
 """Connections that a broker may close without a word before MQTT 3.1.1 is tried."""
+SUSPICIOUS: Final = 3
+"""Connections in a row that ended soon, before a second agent of the same id is thought of (F17)."""
 SUBJECTS: Final = (ACK.topic, GROUND_TRUTH.topic, COMMAND.topic)
 
 
@@ -100,7 +102,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin; also where the thread died, which only a fault beyond exceptions can do."""
-        if not self.alive:
+        if not (self.alive or self._stopping.is_set()):
             self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
             self._thread.start()
 
@@ -183,7 +185,10 @@ class Publisher:
         except _Ended as ended:
             closed = ended.lost.closed
             self._note_mute_close(ended.lost)
-            raise CannotConnect(f"{where}: {ended.lost.sentence}") from ended
+            hint = ""
+            if self._subscribed and closed and self._backoff.failures >= SUSPICIOUS:
+                hint = f"; if that goes on, perhaps another agent calls itself {self._sender.device_id} too"
+            raise CannotConnect(f"{where}: {ended.lost.sentence}{hint}") from ended
         finally:
             connection.close()
             self._begin_connection(None)

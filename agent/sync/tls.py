@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -15,7 +16,23 @@ class CannotConnect(Exception):
     """There is no connection; one sentence: to what, why, what to do."""
 
 
-def open_context(settings: MqttSection, device_id: str) -> ssl.SSLContext | None:
+class Context(ssl.SSLContext):
+    """Knows the socket that it wrapped last, as paho forgets to close one whose handshake failed."""
+
+    wrapped: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **more: Any) -> ssl.SSLSocket:
+        """As in the base class."""
+        self.wrapped = super().wrap_socket(*arguments, **more)
+        return self.wrapped
+
+    def give_up(self) -> None:
+        """Close it."""
+        if self.wrapped is not None:
+            self.wrapped.close()
+
+
+def open_context(settings: MqttSection, device_id: str) -> Context | None:
     """What the settings' files say now, so that a renewed certificate needs no restart; None without TLS.
 
     Raises:
@@ -23,7 +40,7 @@ def open_context(settings: MqttSection, device_id: str) -> ssl.SSLContext | None
     """
     if settings.ca is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cafile=settings.ca)

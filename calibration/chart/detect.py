@@ -19,7 +19,7 @@ from calibration.chart.mcc import mcc_boxes
 from calibration.chart.measure import Patches, measure, sample
 from calibration.chart.outline import chart_corners, patch_boxes, same_chart, turned
 from calibration.chart.sharpness import edge_width
-from calibration.correction.colour import lab_to_linear
+from calibration.colour import lab_to_linear
 from calibration.references import COLORCHECKER24, ReferenceChart
 
 FloatArray = NDArray[np.float64]

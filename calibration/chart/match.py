@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from calibration.chart.blobs import FloatArray, Picture
 from calibration.chart.lattice import IntArray, Lattice
-from calibration.correction.colour import delta_e_2000, lab_to_linear, linear_to_lab, srgb_to_linear
+from calibration.colour import delta_e_2000, lab_to_linear, linear_to_lab, srgb_to_linear
 from calibration.references import ReferenceChart
 
 Flags = NDArray[np.bool_]

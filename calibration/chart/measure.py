@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from calibration.chart.blobs import Picture
 from calibration.chart.failures import ChartNotFound, listed
-from calibration.correction.colour import linear_to_srgb, srgb_to_linear
+from calibration.colour import linear_to_srgb, srgb_to_linear
 from calibration.references import ReferenceChart
 
 FloatArray = NDArray[np.float64]

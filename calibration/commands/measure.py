@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from calibration.chart import Detection, Patches, draw_detection
+from calibration.colour import srgb_to_lab
 from calibration.commands.desk import Desk, Refused, Which
 from calibration.commands.exits import EXIT_FAIL, EXIT_PASS, EXIT_STALE
 from calibration.commands.run import Result
 from calibration.commands.settings import SettingsError
-from calibration.correction.colour import srgb_to_lab
 from calibration.correction.gates import Limits
-from calibration.references import ReferenceChart, read_reference
+from calibration.reference_files import read_reference
+from calibration.references import ReferenceChart
 from calibration.shelf.profile import Profile, load_gain
 from calibration.shelf.verification import Verification
 from calibration.shelf.writing import put_flat_field, put_profile, put_verification

@@ -7,7 +7,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from calibration.correction.colour import Floats, linear_to_srgb, srgb_to_linear
+from calibration.colour import Floats, linear_to_srgb, srgb_to_linear
 from calibration.correction.colour_model import ColourModel
 from calibration.correction.fixed_point import RGB, FixedPointModel, Gains
 from calibration.correction.flatfield import GainMap, centres, shares

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibration.correction.colour import Floats
+from calibration.colour import Floats
 
 Kind = Literal["matrix", "root_polynomial_2"]
 

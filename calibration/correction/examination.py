@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibration.correction.colour import Floats, delta_e_2000, linear_to_lab
+from calibration.colour import Floats, delta_e_2000, linear_to_lab
 from calibration.correction.colour_model import ColourModel
 from calibration.correction.figures import Figures, differences, measure
 from calibration.correction.least_squares import solve

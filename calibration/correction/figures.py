@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from calibration.correction.colour import Floats, delta_e_2000
+from calibration.colour import Floats, delta_e_2000
 from calibration.references import ReferenceChart
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibration.correction.colour import Floats, lab_to_linear, linear_to_lab
+from calibration.colour import Floats, lab_to_linear, linear_to_lab
 from calibration.correction.colour_model import (
     IDENTITY,
     LUMINANCE,

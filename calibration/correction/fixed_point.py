@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction.colour import Floats, linear_to_srgb, srgb_to_linear
+from calibration.colour import Floats, linear_to_srgb, srgb_to_linear
 from calibration.correction.colour_model import LUMINANCE, ColourModel, Tone
 
 RGB = NDArray[np.uint8]

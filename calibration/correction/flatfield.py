@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibration.correction.colour import Floats, srgb_to_linear
+from calibration.colour import Floats, srgb_to_linear
 from calibration.correction.colour_model import LUMINANCE
 
 Frame = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.correction.colour import Floats
+from calibration.colour import Floats
 from calibration.correction.colour_model import LUMINANCE
 from calibration.correction.figures import Figures
 from calibration.correction.fit import Fit

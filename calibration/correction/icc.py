@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from calibration.correction.colour import RGB_TO_XYZ_D50, Floats, linear_to_lab, srgb_to_linear
+from calibration.colour import RGB_TO_XYZ_D50, Floats, linear_to_lab, srgb_to_linear
 from calibration.correction.colour_model import ColourModel
 
 _VERSION: Final = 0x02400000

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from calibration.correction.colour import Floats
+from calibration.colour import Floats
 
 _STEP: Final = 1e-6
 _MOST_ITERATIONS: Final = 60

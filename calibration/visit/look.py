@@ -20,7 +20,7 @@ from calibration.chart import (
     merge_patches,
 )
 from calibration.chart.detect import Kind
-from calibration.correction.colour import linear_to_srgb, srgb_to_linear
+from calibration.colour import linear_to_srgb, srgb_to_linear
 from calibration.correction.flatfield import GainMap, centres
 from calibration.references import COLORCHECKER24, ReferenceChart
 from calibration.shelf.profile import ChartUsed

@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from calibration.colour import Floats, srgb_to_lab
 from calibration.correction import figures as figures_of
-from calibration.correction.colour import Floats, srgb_to_lab
 from calibration.correction.examination import Examination, examine
 from calibration.correction.fit import fit
 from calibration.correction.flatfield import FlatFieldRefused, GainMap, gain_map

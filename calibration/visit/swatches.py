@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from calibration.correction.colour import lab_to_linear, linear_to_srgb
+from calibration.colour import lab_to_linear, linear_to_srgb
 
 GAMUT_SLACK: Final = 0.002
 

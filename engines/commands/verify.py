@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
 BACKENDS: Final = ("cpu", "cpu-fp16", "tensorrt")
-"""As in ``engines.verification.choices``, which the command line is not to load for other commands."""
+"""As in ``engines.commands.choices``, which the command line is not to load for other commands."""
 
 _DESCRIPTION: Final = """\
 Compare an engine with the FP32 reference (model.onnx on this machine's CPU), and measure the release gates.
@@ -71,7 +71,7 @@ def _positive(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``dermascan engine verify``; returns the exit code. A bundle that cannot be used raises."""
-    from engines.verification.choices import EngineMissing
+    from engines.commands.choices import EngineMissing
     from engines.verification.gates import Verdict
     from engines.verification.labels import PicturesError
     from engines.verification.record import VERIFICATION_NAME, RecordError, to_json, write_record
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _order(arguments: argparse.Namespace, progress: Progress) -> Order:
     """What was asked for, checked."""
     from engines.bundle import load_bundle
-    from engines.verification.choices import choose
+    from engines.commands.choices import choose
     from engines.verification.labels import PicturesError, draw, find_pictures
     from engines.verification.record import VERIFICATION_NAME, check_writable
     from engines.verification.run import Order

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from calibration.colour import delta_e_2000, srgb_to_lab
 from calibration.correction.apply import Corrector, reference_apply
-from calibration.correction.colour import delta_e_2000, srgb_to_lab
 from calibration.correction.colour_model import ColourModel, Tone
 from calibration.correction.flatfield import GainMap, GainMapMismatch, centres
 

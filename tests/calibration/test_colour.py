@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from calibration.correction.colour import (
+from calibration.colour import (
     D50,
     D65,
     RGB_TO_XYZ_D50,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration.correction.colour import linear_to_srgb
+from calibration.colour import linear_to_srgb
 from calibration.drift import LIMIT, WINDOW, Observation, State, Watch, observe
 
 SKIN = np.array([0.52, 0.30, 0.22])

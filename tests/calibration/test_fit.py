@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from calibration.chart import detect_chart
+from calibration.colour import delta_e_2000
 from calibration.correction import figures
-from calibration.correction.colour import delta_e_2000
 from calibration.correction.colour_model import IDENTITY, ColourModel, Tone, features
 from calibration.correction.examination import metric_root, places
 from calibration.correction.fit import Shape, examine, fit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.correction.colour import linear_to_srgb, srgb_to_linear
+from calibration.colour import linear_to_srgb, srgb_to_linear
 from calibration.correction.flatfield import (
     LEAST_GAIN,
     MOST_GAIN,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from calibration.colour import delta_e_2000, srgb_to_lab
 from calibration.correction.apply import reference_apply
-from calibration.correction.colour import delta_e_2000, srgb_to_lab
 from calibration.correction.colour_model import ColourModel, Tone
 from calibration.correction.icc import export_icc, icc_profile
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.correction.colour import lab_to_xyz
-from calibration.references import COLORCHECKER24, ReferenceChart, ReferenceUnreadable, read_reference
+from calibration.colour import lab_to_xyz
+from calibration.reference_files import read_reference
+from calibration.references import COLORCHECKER24, ReferenceChart, ReferenceUnreadable
 
 NAMES = [f"{letter}{row}" for letter in "ABC" for row in (1, 2)]
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from calibration.chart import detect_chart
-from calibration.correction.colour import srgb_to_lab
+from calibration.colour import srgb_to_lab
 from calibration.correction.figures import measure
 from calibration.references import COLORCHECKER24
 from calibration.shelf.files import ShelfError

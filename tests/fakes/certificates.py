@@ -49,10 +49,11 @@ class CertificateAuthority:
         """What is believed by whoever believes this CA."""
         self.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "server") -> Issued:
+    def server(self, name: str = "server", *, not_yet: bool = False) -> Issued:
         """For a broker or a web server on this machine."""
         hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts=hosts)
+        begin = datetime.now(timezone.utc) + 10 * _DAY if not_yet else None
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts=hosts, begin=begin)
 
     def device(self, name: str, *, expired: bool = False, not_yet: bool = False) -> Issued:
         """For a client whose common name is ``name``."""

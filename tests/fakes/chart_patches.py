@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from calibration.correction.colour import lab_to_linear
+from calibration.colour import lab_to_linear
 from calibration.references import COLORCHECKER24, ReferenceChart
 
 SCOPE = np.array([[0.72, 0.21, 0.05], [0.12, 0.70, 0.16], [0.03, 0.17, 0.66]])

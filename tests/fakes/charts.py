@@ -1,7 +1,7 @@
 """Synthetic photographs of colour charts, whole and through a dermoscope, with every cause of error known.
 
 Each function is deterministic for its arguments. The colour arithmetic is written out here rather than imported, so
-that a mistake in ``calibration.correction.colour`` cannot cancel itself out in a test.
+that a mistake in ``calibration.colour`` cannot cancel itself out in a test.
 """
 
 from __future__ import annotations

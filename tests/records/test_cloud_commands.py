@@ -167,7 +167,7 @@ def test_queue_lists_what_waits_and_what_was_given_up_and_tries_again(filled, ag
     assert run("queue", "dead") == 0
     said = capsys.readouterr().out
     assert rows[2].event_id in said
-    assert "[said]" in said, "what stands in brackets is no mark-up"
+    assert "\n    the broker [said] no\n" in said
     assert run("queue", "retry", rows[0].event_id) == 1
     assert "none that was given up" in capsys.readouterr().err
     assert run("queue", "retry", rows[2].event_id) == 0

@@ -13,7 +13,8 @@ from calibration.chart import ChartNotFound, Detection, detect_chart
 from calibration.chart import detect as module
 from calibration.chart.blobs import Blobs
 from calibration.chart.detect import Kind
-from calibration.references import COLORCHECKER24, ReferenceChart, read_reference
+from calibration.reference_files import read_reference
+from calibration.references import COLORCHECKER24, ReferenceChart
 from tests.fakes.charts import DULL, WARM, Camera, ChartShot, render_chart, shots_at
 
 SIZE = (480, 720)

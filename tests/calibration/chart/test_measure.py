@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calibration.chart import ChartNotFound, Patches, evened, merge_patches
 from calibration.chart.measure import measure, sample
-from calibration.correction.colour import srgb_to_linear
+from calibration.colour import srgb_to_linear
 from calibration.references import COLORCHECKER24
 
 WHITE, RED = COLORCHECKER24.patch_names.index("white"), COLORCHECKER24.patch_names.index("red")

@@ -16,9 +16,9 @@ import pytest
 
 from engines.backend import BackendSpec, BundleError
 from engines.bundle import Bundle, load_bundle
+from engines.commands.choices import CHOICES, Choice, EngineMissing, choose
 from engines.commands.verify import BACKENDS, register
 from engines.tensorrt import preparation
-from engines.verification.choices import CHOICES, Choice, EngineMissing, choose
 from engines.verification.gates import Outcome, Verdict
 from engines.verification.record import Verification, read_record
 from engines.verification.report import in_words, sentence, show
@@ -57,7 +57,7 @@ def fabricate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fabricate:
         (tmp_path / "engine").mkdir()
         (tmp_path / "reference").mkdir()
         engine = Choice(fake.spec(tmp_path / "engine", faults), {})
-        monkeypatch.setattr("engines.verification.choices.choose", lambda *_, **__: engine)
+        monkeypatch.setattr("engines.commands.choices.choose", lambda *_, **__: engine)
         monkeypatch.setattr("engines.verification.run.reference_spec", lambda *_: fake.spec(tmp_path / "reference"))
 
     return stand_in
@@ -199,11 +199,11 @@ def test_an_fp16_graph_needs_the_build_stage(demo_bundle: Path, monkeypatch: pyt
     bundle = load_bundle(demo_bundle)
     files = {**bundle.manifest.files, "model.fp16.onnx": "0" * 64}
     bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"files": files}))
-    monkeypatch.setattr("engines.verification.choices.find_spec", lambda _: object())
+    monkeypatch.setattr("engines.commands.choices.find_spec", lambda _: object())
     chosen = choose(None, bundle)
     assert chosen.spec.name == "cpu-fp16"
     assert chosen.timed == BackendSpec("cpu", "engines.onnx_cpu:open_backend", bundle.folder, {"threads": 0})
-    monkeypatch.setattr("engines.verification.choices.find_spec", lambda _: None)
+    monkeypatch.setattr("engines.commands.choices.find_spec", lambda _: None)
     assert choose(None, bundle).spec.name == "cpu"
     with pytest.raises(EngineMissing, match=r"onnx is missing; install it with: pip install 'dermascan-edge\[build\]'"):
         choose("cpu-fp16", bundle)
