@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from calibration.chart import ChartNotFound, Patches, detect_chart
 from calibration.colour import delta_e_2000, linear_to_srgb, srgb_to_lab, srgb_to_linear
@@ -26,9 +25,10 @@ from calibration.correction.colour_model import ColourModel
 from calibration.correction.figures import Figures
 from calibration.correction.fit import Shape, examine, fit
 from calibration.correction.flatfield import GainMap, centres
-from calibration.correction.gates import judge
+from calibration.correction.gates import Judgement, judge
 from calibration.drift import WINDOW, Observation, State, Watch, observe
 from calibration.references import COLORCHECKER24
+from calibration.visit.pictures import read_picture
 
 RGB = NDArray[np.uint8]
 
@@ -44,8 +44,8 @@ def data_folder() -> Path:
 
 
 def read(path: Path) -> RGB:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    """As the commands and the agent see it: an embedded colour profile is converted to sRGB."""
+    return read_picture(path).rgb
 
 
 def table(*heads: str) -> None:
@@ -95,10 +95,16 @@ def charts(folder: Path) -> dict[str, Patches]:
             three(result.in_sample),
             f"**{three(result.leave_one_out)}**",
             f"{lamp.figures.mean:.1f}",
-            judge(result, patches).outcome.value,
+            _gate(judge(result, patches)),
         )
     print("\nCIEDE2000: mean / 95th percentile / largest of the 24 patches.")
     return found
+
+
+def _gate(judgement: Judgement) -> str:
+    """The outcome and, where it is no pass, the first reason's first words."""
+    outcome = judgement.outcome.value
+    return outcome if not judgement.reasons else f"{outcome}: {judgement.reasons[0].split(';')[0]}"
 
 
 def vignette(height: int, width: int) -> GainMap:

@@ -1,12 +1,10 @@
-"""``dermascan cloud``: the reference cloud in the foreground; ``dermascan cloud report``: what is missing, by device."""
+"""``dermascan cloud``, the reference cloud in the foreground, and ``dermascan cloud report``, what is missing."""
 
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -18,15 +16,9 @@ from typing import TYPE_CHECKING, Final
 from agent.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from cloud.mqtt import BrokerSettings
     from cloud.report import DeviceReport
-    from cloud.server import Doorkeeper
 
 LEDGER: Final = Path("cloud.db")
-
-
-class _Unusable(Exception):
-    """What was asked for cannot be done; one sentence."""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +44,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     http = parser.add_argument_group("answering pictures")
     http.add_argument("--listen", metavar="HOST:PORT", help="address of POST /api/v1/analyze; port 0 takes a free one")
     http.add_argument("--bundle", type=Path, metavar="DIR", help="bundle that answers (default: the demo bundle)")
+    http.add_argument("--trust-dir", type=Path, metavar="DIR", help="keys that sign bundles (default: the demo's)")
     http.add_argument("--listen-cert", type=Path, metavar="FILE", help="the server's certificate; TLS where given")
     http.add_argument("--listen-key", type=Path, metavar="FILE", help="its key")
     http.add_argument("--client-ca", type=Path, metavar="FILE", help="ask clients for a certificate of this CA")
@@ -75,19 +68,18 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def serve(arguments: argparse.Namespace) -> int:
     """Run the cloud until it is told to end; returns the exit code."""
     from cloud.ledger import LedgerError
+    from cloud.options import Unusable
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        if arguments.broker is None and arguments.listen is None:
-            raise _Unusable("nothing to do: give --broker HOST to hear devices, --listen HOST:PORT to answer, or both")
         with ExitStack() as stack:
             _start(arguments, stack)
             while not ended.wait(1.0):
                 pass
-    except _Unusable as error:
+    except Unusable as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     except LedgerError as error:
@@ -104,29 +96,38 @@ def _start(arguments: argparse.Namespace, stack: ExitStack) -> None:
     from cloud.analyser import Analyser
     from cloud.consumer import Consumer
     from cloud.ledger import Ledger
+    from cloud.options import Unusable, address_of, broker_settings, doorkeeper
     from cloud.server import CloudServer
     from engines.bundle import demo_bundle_folder, load_bundle
+    from engines.trust.verifying import DEMO_TRUST, Trust
 
+    if arguments.broker is None and arguments.listen is None:
+        raise Unusable("nothing to do: give --broker HOST to hear devices, --listen HOST:PORT to answer, or both")
     # Everything is checked before anything is started.
-    settings = _broker_settings(arguments) if arguments.broker is not None else None
-    address = _address(arguments.listen, None) if arguments.listen is not None else None
-    doorkeeper = _doorkeeper(arguments, address[0]) if address is not None else None
-    consumer = None
+    settings = broker_settings(arguments) if arguments.broker is not None else None
+    analyser = consumer = None
+    if arguments.listen is not None:
+        address = address_of(arguments.listen, None)
+        keeper = doorkeeper(arguments, address[0])
+        trust = DEMO_TRUST if arguments.trust_dir is None else Trust(arguments.trust_dir, require_trusted=True)
+        analyser = Analyser(load_bundle(arguments.bundle or demo_bundle_folder(), trust=trust))
     if settings is not None:
         ledger = Ledger(arguments.ledger)
         stack.callback(ledger.close)
-        consumer = Consumer(ledger, settings)
+        try:
+            consumer = Consumer(ledger, settings)
+        except OSError as error:
+            raise Unusable(f"--ca, --cert or --key cannot be used ({error.strerror or error})") from error
         consumer.start()
         stack.callback(consumer.stop)
         print(f"hearing devices on {settings.host}:{settings.port}, ledger {arguments.ledger}", flush=True)
-    if address is not None and doorkeeper is not None:
-        analyser = Analyser(load_bundle(arguments.bundle or demo_bundle_folder()))
-        server = CloudServer(address, analyser, doorkeeper, None if consumer is None else lambda: consumer.state)
+    if analyser is not None:
+        server = CloudServer(address, analyser, keeper, None if consumer is None else lambda: consumer.state)
         stack.callback(analyser.stop)
         analyser.start()
         server.start()
         stack.callback(server.stop)
-        scheme = "http" if doorkeeper.tls is None else "https"
+        scheme = "http" if keeper.tls is None else "https"
         print(f"answering on {scheme}://{address[0]}:{server.server_port} with {analyser.model}", flush=True)
 
 
@@ -174,79 +175,3 @@ def _show(devices: list[DeviceReport]) -> None:
         if not device.streams:
             table.add_row(escape(device.clinic_id), escape(device.device_id), state)
     Console().print(table if devices else "no device was heard")
-
-
-def _broker_settings(arguments: argparse.Namespace) -> BrokerSettings:
-    from cloud.mqtt import BrokerSettings
-
-    host, port = _address(arguments.broker, 8883 if arguments.ca else 1883)
-    if arguments.ca is None and not (arguments.allow_insecure or _is_loopback(host)):
-        raise _Unusable(f"{host}: a plain connection goes to this machine only; give --ca FILE, or --allow-insecure")
-    if (arguments.cert is None) != (arguments.key is None):
-        raise _Unusable("--cert and --key belong together")
-    for path in (arguments.ca, arguments.cert, arguments.key):
-        _readable(path)
-    return BrokerSettings(
-        host=host,
-        port=port,
-        ca=arguments.ca,
-        cert=arguments.cert,
-        key=arguments.key,
-        username=arguments.username,
-        password=_secret(arguments.password_file),
-        client_id=arguments.client_id,
-        group=arguments.group,
-    )
-
-
-def _doorkeeper(arguments: argparse.Namespace, host: str) -> Doorkeeper:
-    from cloud.server import Doorkeeper, server_context
-
-    cert, key, client_ca = arguments.listen_cert, arguments.listen_key, arguments.client_ca
-    if (cert is None) != (key is None) or (client_ca is not None and cert is None):
-        raise _Unusable("--listen-cert and --listen-key belong together, and --client-ca needs them")
-    try:
-        tls = server_context(str(cert), str(key), client_ca and str(client_ca)) if cert is not None else None
-    except OSError as error:
-        raise _Unusable(f"{cert}, {key}: cannot be used for TLS ({error.strerror or error})") from error
-    doorkeeper = Doorkeeper(tls, _secret(arguments.token_file))
-    if not (arguments.allow_insecure or _is_loopback(host)):
-        if tls is None:
-            raise _Unusable(f"{host}: without TLS it listens on this machine only; give --listen-cert and --listen-key")
-        if not doorkeeper.asks_certificate and doorkeeper.token is None:
-            raise _Unusable(f"{host}: anybody could ask; give --client-ca FILE or --token-file FILE")
-    return doorkeeper
-
-
-def _address(text: str, usual_port: int | None) -> tuple[str, int]:
-    host, _, port = text.rpartition(":") if text.count(":") == 1 or "]" in text else (text, "", "")
-    if "]" in text and text.endswith("]"):
-        host, port = text, ""
-    host = host.strip("[]")
-    if not port and usual_port is not None:
-        return host, usual_port
-    if not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise _Unusable(f"{text!r}: is no HOST:PORT")
-    return host, int(port)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _readable(path: Path | None) -> None:
-    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
-        raise _Unusable(f"{path}: cannot be read; name a file that this user may read")
-
-
-def _secret(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    _readable(path)
-    secret = path.read_text().strip()
-    if not secret or not secret.isascii():
-        raise _Unusable(f"{path}: is empty, or holds more than plain characters")
-    return secret

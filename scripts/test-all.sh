@@ -9,17 +9,34 @@ find_python() { # the newest interpreter that answers to this version: on the PA
       { echo "$candidate"; return; }
   done
 }
-for version in ${*:-3.10 3.11 3.12 3.13}; do
-  python=$(find_python "$version")
-  [ -n "$python" ] || { echo "==> Python $version: not on this machine, skipped"; continue; }
-  folder=.venv-$version stamp=.venv-$version/.suite
+suite() { # version python: its own virtual environment, then the suite
+  local version=$1 python=$2 folder=.venv-$1 stamp=.venv-$1/.suite
   if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ constraints.txt -nt "$stamp" ]; then
     echo "==> Python $version: making $folder (the agent and the test tools, no torch)"
     { [ -x "$folder/bin/python" ] || "$python" -m venv "$folder"; } &&
       "$folder/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[suite]' && touch "$stamp" ||
-      { echo "==> Python $version: could not be set up"; failed=1; continue; }
+      { echo "==> Python $version: could not be set up"; return 1; }
   fi
   echo "==> Python $version: the agent's suite"
-  "$folder/bin/python" -m pytest -q --ignore tests/build --ignore tests/training || failed=1
+  "$folder/bin/python" -m pytest -q --ignore tests/build --ignore tests/training
+}
+# Two at a time, since the tests wait about as long as they compute; each one's output comes when it is done.
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+running=()
+collect() { # wait for the oldest one
+  local version=${running[0]%%:*} pid=${running[0]#*:}
+  running=("${running[@]:1}")
+  wait "$pid" || failed=1
+  cat "$logs/$version"
+}
+for version in ${*:-3.10 3.11 3.12 3.13}; do
+  python=$(find_python "$version")
+  [ -n "$python" ] || { echo "==> Python $version: not on this machine, skipped"; continue; }
+  [ ${#running[@]} -lt 2 ] || collect
+  echo "==> Python $version: begins"
+  suite "$version" "$python" >"$logs/$version" 2>&1 &
+  running+=("$version:$!")
 done
+while [ ${#running[@]} -gt 0 ]; do collect; done
 exit $failed

@@ -122,8 +122,6 @@ class Connection:
     def pump(self, timeout_s: float, bell: Bell) -> list[Happening]:
         """Read and write; wait for something to happen, or for the bell, but not longer than ``timeout_s``."""
         client = self._client
-        if client.want_write():
-            client.loop_write()
         if (open_socket := client.socket()) is not None:
             pending = isinstance(open_socket, ssl.SSLSocket) and open_socket.pending() > 0
             wanted = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
@@ -134,7 +132,9 @@ class Connection:
             if bell.fileno() in ready:
                 bell.silence()
             if pending or ready.get(self._socket_number, 0) & ~select.POLLOUT:
-                self._read()
+                self._read()  # before writing: a refusal is lost where the writing fails first
+            if client.want_write():
+                client.loop_write()
             client.loop_misc()
         if client.socket() is None and not self._over:
             self._lose(None, "", closed=False)

@@ -30,7 +30,7 @@ from agent.sync.inbox import Inbox
 from agent.sync.limits import SyncLimits
 from agent.sync.ports import OutboxPort
 from agent.sync.state import Phase, SyncCounts, SyncState
-from agent.sync.tls import CannotConnect
+from agent.sync.tls import CannotConnect, refusal_hint
 from agent.sync.verdict import Fate, fate, sentence
 from engines.backoff import Backoff
 
@@ -94,7 +94,7 @@ class Publisher:
 
     def _begin_connection(self, connection: Connection | None) -> None:
         self._connection = connection
-        self._subscribed = False
+        self._greeted_us = self._subscribed = False
         self._birth: int | None = None
         self._later: list[tuple[float, Callable[[], None]]] = []
 
@@ -185,10 +185,7 @@ class Publisher:
         except _Ended as ended:
             closed = ended.lost.closed
             self._note_mute_close(ended.lost)
-            hint = ""
-            if self._subscribed and closed and self._backoff.failures >= SUSPICIOUS:
-                hint = f"; if that goes on, perhaps another agent calls itself {self._sender.device_id} too"
-            raise CannotConnect(f"{where}: {ended.lost.sentence}{hint}") from ended
+            raise CannotConnect(f"{where}: {ended.lost.sentence}{self._hint(ended.lost)}") from ended
         finally:
             connection.close()
             self._begin_connection(None)
@@ -256,6 +253,7 @@ class Publisher:
     def _greeted(self, connection: Connection, greeted: Greeted) -> None:
         self.counts.connections += 1
         self._backoff.worked()
+        self._greeted_us = True
         self._mute_closes = 0
         self._courier.greeted(greeted)
         connection.subscribe([self._topic(name) for name in SUBJECTS])
@@ -338,9 +336,16 @@ class Publisher:
             until.append(self._courier.next_at())
         return max(0.0, min(until) - now)
 
+    def _hint(self, lost: Lost) -> str:
+        if not self._greeted_us and lost.code is None and self._settings.ca is not None:
+            return f"; {refusal_hint(self._settings)}"
+        if self._greeted_us and lost.closed and self._backoff.failures >= SUSPICIOUS:
+            return f"; if that goes on, perhaps another agent calls itself {self._sender.device_id} too"
+        return ""
+
     def _note_mute_close(self, lost: Lost) -> None:
         """A broker that closes without a word may know MQTT 3.1.1 only: try the other version now and then."""
-        if self._subscribed or not lost.closed or lost.code is not None or "SSL" in lost.sentence:
+        if self._greeted_us or not lost.closed or lost.code is not None or self._settings.ca is not None:
             return
         self._mute_closes += 1
         other = self._mute_closes % (MUTE_CLOSES + 1) == MUTE_CLOSES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,19 @@ def open_context(settings: MqttSection, device_id: str) -> Context | None:
             where = f"{settings.cert} and {settings.key}"
             raise CannotConnect(f"{where}: cannot be used as [mqtt] cert and key ({_why(error)})") from error
     return context
+
+
+def refusal_hint(settings: MqttSection) -> str:
+    """What may be wrong where a broker ended the handshake: TLS 1.3 often loses its word on why."""
+    if settings.cert is None:
+        return "it may ask for a certificate, and [mqtt] cert and key are not given"
+    try:
+        ends = x509.load_pem_x509_certificate(settings.cert.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return f"{settings.cert} cannot be read"
+    if ends < datetime.now(timezone.utc):
+        return f"{settings.cert} has expired ({ends:%Y-%m-%d}): renew it"
+    return f"perhaps it does not believe {settings.cert}: it must be issued by a CA that the broker trusts"
 
 
 def read_password(settings: MqttSection) -> str | None:

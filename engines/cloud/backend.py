@@ -150,7 +150,7 @@ def _in_words(error: httpx.HTTPError) -> str:
             return f"no TLS connection to the cloud came about ({ssl_reason(cause)})"
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectError):
-        return "the cloud could not be reached (refused, or no such host or network)"
+        return "the cloud could not be reached (refused, broken off, or no such host or network)"
     return "the connection to the cloud broke off"
 
 

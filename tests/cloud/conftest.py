@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -22,6 +18,8 @@ from paho.mqtt.properties import Properties
 from agent.messages.catalogue import FEEDBACK, RESULT, MessageType, topic_of
 from agent.messages.envelope import Sender, event_bytes
 from agent.messages.examples import EXAMPLES
+from tests.fakes.broker import Broker
+from tests.fakes.certificates import CertificateAuthority
 
 SENDER = Sender("clinic-a", "clinic-a-room-2", "0.1.0")
 
@@ -34,64 +32,18 @@ def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
         threading.Event().wait(0.01)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Broker:
-    """A mosquitto on a free loopback port; ``lines`` are added to its settings."""
-
-    def __init__(self, folder: Path, *lines: str) -> None:
-        found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-        if found is None:
-            pytest.skip("there is no mosquitto here; install it with: apt-get install mosquitto")
-        self.binary, self.port = found, free_port()
-        self.folder = folder / f"mosquitto-{self.port}"
-        self.folder.mkdir()
-        self.folder.chmod(0o777)  # started as root, mosquitto works as another user
-        common = [
-            f"listener {self.port} 127.0.0.1",
-            "persistence true",
-            f"persistence_location {self.folder}/",
-            f"user {'root' if os.geteuid() == 0 else 'mosquitto'}",
-            *(() if any(line.startswith("allow_anonymous") for line in lines) else ("allow_anonymous true",)),
-        ]
-        self.settings = self.folder / "mosquitto.conf"
-        self.settings.write_text("\n".join((*common, *lines)) + "\n")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> Broker:
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([self.binary, "-c", str(self.settings)], stdout=log, stderr=log)
-        until(self._listens)
-        return self
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def _listens(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-
 @pytest.fixture
 def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
-    started: list[Broker] = []
+    """Start a mosquitto: ``make_broker(ca, {setting: value})``."""
+    made: list[Broker] = []
 
-    def make(*lines: str) -> Broker:
-        started.append(Broker(tmp_path, *lines))
-        return started[-1].start()
+    def make(ca: CertificateAuthority | None = None, settings: Mapping[str, str] | None = None) -> Broker:
+        made.append(Broker(tmp_path / f"mosquitto-{len(made)}", ca, settings))
+        return made[-1].start()
 
     yield make
-    for broker in started:
-        broker.kill()
+    for broker in made:
+        broker.stop()
 
 
 @pytest.fixture

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from agent.messages.catalogue import ALERT, FEEDBACK, RESULT, STATUS, TELEMETRY
+from agent.messages.catalogue import ALERT, FEEDBACK, RESULT, STATUS, TELEMETRY, topic_of
 from agent.messages.envelope import Sender
 from cloud.consumer import Consumer
 from cloud.ledger import Ledger
 from cloud.mqtt import BrokerSettings
 from cloud.report import report
-from tests.cloud.conftest import SENDER, Broker, FakeDevice, event, rows, until
+from tests.cloud.conftest import SENDER, event, rows, until
+from tests.fakes.certificates import CertificateAuthority
 
 
 @pytest.fixture
@@ -233,30 +237,44 @@ def test_acknowledgements_come_in_batches(broker, make_consumer, make_device, pa
     assert max(len(ids) for ids in device.acks) <= 500
 
 
-def test_a_refused_subscription_is_said(make_broker, tmp_path, path):
-    access = tmp_path / "access"
-    access.write_text("topic read dermascan/v1/+/+/results\n")
-    access.chmod(0o644)
-    tmp_path.chmod(0o755)
-    broker: Broker = make_broker("allow_anonymous false", f"password_file {_passwords(tmp_path)}")
+def test_a_broker_that_refuses_is_named(make_broker, path):
+    broker = make_broker(None, {"allow_anonymous": "false"})
     ledger = Ledger(path)
     consumer = Consumer(ledger, BrokerSettings("127.0.0.1", broker.port))
     consumer.start()
     try:
         until(lambda: consumer.link.trouble is not None)
-        assert "refused" in (consumer.link.trouble or "")
+        assert consumer.link.trouble == "the broker refused: Not authorized"
         assert not consumer.state["connected"]
     finally:
         consumer.stop()
         ledger.close()
 
 
-def _passwords(folder: Path) -> Path:
-    path = folder / "passwords"
-    path.touch()
-    path.chmod(0o600)
-    return path
-
-
-def test_a_fake_device_is_what_it_says(broker, make_device: Callable[..., FakeDevice]):
-    assert make_device(broker.port).client.is_connected()
+def test_mutual_tls_and_access_by_certificate(make_broker, path, tmp_path):
+    """The access rules that devices are tested with let the cloud's shared subscriptions through."""
+    ca = CertificateAuthority(tmp_path / "ca")
+    broker = make_broker(ca)
+    cloud, device = ca.device("cloud"), ca.device(SENDER.device_id)
+    ledger = Ledger(path)
+    consumer = Consumer(ledger, BrokerSettings("127.0.0.1", broker.port, ca.cert, cloud.cert, cloud.key))
+    consumer.start()
+    acked = threading.Event()
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client.tls_set(str(ca.cert), str(device.cert), str(device.key))
+    client.on_connect = lambda client, *_: client.subscribe(topic_of("clinic-a", SENDER.device_id, "ack"), qos=1)
+    client.on_subscribe = lambda client, *_: client.publish(
+        topic_of("clinic-a", SENDER.device_id, "results"), event(1), qos=1
+    )
+    client.on_message = lambda *_: acked.set()
+    try:
+        until(consumer.link.subscribed.is_set)
+        client.connect("127.0.0.1", broker.port)
+        client.loop_start()
+        assert acked.wait(10)
+        assert rows(path, "SELECT count(*) FROM events") == [(1,)]
+    finally:
+        client.disconnect()
+        client.loop_stop()
+        consumer.stop()
+        ledger.close()

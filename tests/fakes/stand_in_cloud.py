@@ -189,6 +189,7 @@ class StandInCloud:
                 return
             if mode.plain is not None:
                 connection.sendall(mode.plain)
+                self._wait(connection)
                 return
             tls = self._context(mode).wrap_socket(connection, server_side=True)
             with self._lock:

@@ -123,12 +123,18 @@ def test_a_backlog_of_100_000_rows_does_not_slow_the_choice(open_store, answered
     assert [json.loads(one.event)["subject"] for one in order[:2]] == [scan_id, scan_id]
     assert [one.seq for one in order[2:5]] == [101, 103, 104]
     assert min(took) < 0.05, took
-    plan = store._writer.submit(
-        lambda db: db.execute("EXPLAIN QUERY PLAN " + outbox._DUE, (1, 0, connected, "[]", 100)).fetchall(),
-        writes=False,
-    ).result(10)
-    assert any("USING INDEX outbox_due (<expr>=? AND rowid>? AND rowid<?)" in step[3] for step in plan), plan
-    assert not any("TEMP B-TREE FOR ORDER" in step[3] for step in plan)
+
+    def plan_of(statement: str, *values: object) -> list[str]:
+        explain = "EXPLAIN QUERY PLAN " + statement
+        steps = store._writer.submit(lambda db: db.execute(explain, values).fetchall(), writes=False).result(10)
+        return [step[3] for step in steps]
+
+    plan = plan_of(outbox._DUE, 1, 0, connected, "[]", 100)
+    assert any("USING INDEX outbox_due (<expr>=? AND rowid>? AND rowid<?)" in step for step in plan), plan
+    assert not any("TEMP B-TREE FOR ORDER" in step for step in plan), plan
+    counting = plan_of(outbox._WAITING_BY_TOPIC)
+    assert any("COVERING INDEX" in step for step in counting), f"it reads 100,000 events to count them: {counting}"
+    assert store.outbox_stats().waiting == 100_002
 
 
 @pytest.mark.fault("F18")

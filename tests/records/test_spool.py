@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -223,3 +224,14 @@ def test_names_and_notes_are_in_no_log(open_store, state_dir, scan_id, caplog):
     take_up(store, state_dir)
     assert waiting(state_dir) == (0, 2)
     assert "CANARY" not in caplog.text
+
+
+def test_what_a_crash_left_half_written_is_swept_and_what_is_being_written_is_not(open_store, state_dir, scan_id):
+    folder = place(state_dir, said(scan_id)).parent
+    old, young = folder / ".old.json.part", folder / ".young.json.part"
+    for path in (old, young):
+        path.write_bytes(b"{")
+    os.utime(old, (time.time() - 3600,) * 2)
+    with running(open_store(), state_dir):
+        until(lambda: not old.exists(), "swept")
+    assert young.exists()

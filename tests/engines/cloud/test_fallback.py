@@ -1,0 +1,167 @@
+"""The ladder with the cloud on it, in real worker processes: each failure moves on within the deadline (F26)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.backend import EngineError
+from engines.backoff import Backoff
+from engines.bundle import Bundle, load_bundle
+from engines.cloud.rung import CloudRung, CloudSettings, open_rung
+from engines.golden import golden_check
+from engines.ladder import Ladder, LadderExhausted, LadderResult, Rung, open_ladder
+from engines.preprocess import normalise
+from engines.supervisor import Worker
+from tests.engines.cloud.faults import QUICK, SLOW
+from tests.fakes import faulty_backend as fake
+from tests.fakes.stand_in_cloud import Mode, StandInCloud, stand_in
+
+DEADLINE_S = 3.0
+NAMES = [*(set(QUICK) - {"403", "404", "429", "204", "no heatmap", "above one", "another risk", "unknown primary"}), *SLOW]
+
+
+def soon() -> Backoff:
+    return Backoff(base_s=0.01, cap_s=0.05)
+
+
+@dataclass
+class Scene:
+    """A GPU that is gone, a cloud, and the CPU."""
+
+    server: StandInCloud
+    bundle: Bundle
+    cloud: CloudRung
+    ladder: Ladder
+
+    def ask(self, patient: str | None = None) -> LadderResult:
+        return self.ladder.run(self.images, DEADLINE_S, lambda: (patient,))
+
+    @property
+    def images(self) -> np.ndarray:
+        rgb = np.random.default_rng(5).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+        return normalise(rgb, self.bundle.manifest.input)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("scene")
+    bundle = load_bundle(demo_bundle)
+    with stand_in(folder / "cloud", demo_bundle) as server:
+        about = CloudSettings(server.url, "clinic-1", ca=str(server.ca.cert))
+        cloud = open_rung(bundle, about, patience=soon)
+        (folder / "gpu").mkdir()
+        faults = {str(run): "raise" for run in range(1, 2000)}
+        gpu = Worker(fake.spec(folder / "gpu", faults), golden_check(bundle), backoff=Backoff(base_s=600))
+        cpu = open_ladder(["cpu"], bundle, threads=1).rungs[0].runner
+        rungs = [Rung("tensorrt", gpu, soon()), Rung("cloud", cloud, soon()), Rung("cpu", cpu)]
+        ladder = Ladder(rungs)
+        ladder.start()
+        try:
+            assert ladder.wait_ready(20)
+            yield Scene(server, bundle, cloud, ladder)
+        finally:
+            ladder.stop()
+
+
+@pytest.mark.fault("F26")
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_the_cloud_answers_for_the_gpu_and_the_cpu_for_the_cloud(scene: Scene, name: str) -> None:
+    assert scene.cloud.wait_ready(20)
+    time_of_rung(scene)
+    result = scene.ask("pseudonym")
+    assert result.backend == "cloud", result.passed_over
+    assert [rung for rung, _ in result.passed_over] == ["tensorrt"]
+    assert scene.server.asked[-1].body["patient_id"] == "pseudonym"
+
+    how, sentence = {**QUICK, **SLOW}[name]
+    scene.server.be(how(scene.server))
+    started = time.monotonic()
+    result = scene.ask("pseudonym")
+    took = time.monotonic() - started
+    scene.server.be()
+    assert result.backend == "cpu"
+    assert took < DEADLINE_S
+    assert [rung for rung, _ in result.passed_over] == ["tensorrt", "cloud"]
+    why = dict(result.passed_over)["cloud"]
+    assert re.search(sentence, why)
+    assert "pseudonym" not in why
+
+
+def time_of_rung(scene: Scene) -> None:
+    """Wait until the ladder's own back-off of the cloud is over: 50 ms at most."""
+    while not scene.ladder.rungs[1].backoff.over:
+        time.sleep(0.01)
+
+
+@pytest.mark.fault("F26")
+def test_a_cloud_that_was_never_there_is_used_once_it_is(scene: Scene) -> None:
+    scene.server.be(Mode(refuse=True))
+    settings = CloudSettings(scene.server.url, "clinic-1", ca=str(scene.server.ca.cert))
+    rung = open_rung(scene.bundle, settings, patience=soon)
+    rung.start()
+    try:
+        assert not rung.wait_ready(0.5)
+        while rung.last_failure is None:
+            time.sleep(0.01)
+        assert "could not be reached" in rung.last_failure
+        scene.server.be()
+        assert rung.wait_ready(20)
+        assert rung.faults >= 1
+        assert rung.typical_run_s is not None
+    finally:
+        rung.stop()
+
+
+@pytest.mark.fault("F26")
+def test_a_cloud_that_is_gone_is_no_picture_s_fault(scene: Scene) -> None:
+    """With nothing else on the ladder the capture waits for the network; it is never refused for it."""
+    assert scene.cloud.wait_ready(20)
+    alone = Ladder([Rung("cloud", scene.cloud, soon())], grace_s=1.0)
+    scene.server.be(Mode(reply=lambda right: None))
+    with pytest.raises(LadderExhausted) as caught:
+        alone.run(scene.images, 1.0)
+    scene.server.be()
+    assert not caught.value.engine_was_healthy
+
+
+def test_captures_that_wait_together_each_keep_their_patient(scene: Scene) -> None:
+    assert scene.cloud.wait_ready(20)
+    scene.server.asked.clear()
+    scene.server.be(Mode(pause_s=0.2))
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(scene.cloud.run_for, scene.images, 10.0, (f"patient-{n}",)) for n in range(4)]
+        for future in asked:
+            np.testing.assert_allclose(future.result(20).probabilities[0, 0], 0.4, atol=1e-6)
+    scene.server.be()
+    assert sorted(one.body["patient_id"] for one in scene.server.asked) == [f"patient-{n}" for n in range(4)]
+
+
+def test_a_cloud_with_another_model_never_gets_ready(tmp_path: Path, scene: Scene, demo_bundle: Path) -> None:
+    with stand_in(tmp_path, demo_bundle) as server:
+        server.be(Mode(change=lambda right: right.update(model_version="demo/0.0.1")))
+        rung = open_rung(scene.bundle, CloudSettings(server.url, "c", ca=str(server.ca.cert)), patience=soon)
+        rung.start()
+        try:
+            while rung.last_failure is None:
+                time.sleep(0.01)
+            assert "golden image: running: the cloud runs another model than demo/" in rung.last_failure
+            with pytest.raises(EngineError):
+                rung.run(scene.images, 0.05)
+        finally:
+            rung.stop()
+
+
+def test_a_ladder_with_the_cloud_needs_to_be_told_which(demo_bundle: Path) -> None:
+    bundle = load_bundle(demo_bundle)
+    with pytest.raises(ValueError, match=r"\[cloud\]"):
+        open_ladder(["cloud", "cpu"], bundle)
+    ladder = open_ladder(["cloud", "cpu"], bundle, cloud=CloudSettings("https://localhost:1", "c"))
+    assert [rung.name for rung in ladder.rungs] == ["cloud", "cpu"]
