@@ -114,6 +114,12 @@ def vignette(height: int, width: int) -> GainMap:
     return GainMap(gain.astype(np.float32), (height, width))
 
 
+def dear_corrector() -> Corrector:
+    """A correction of the dearest kind, a root polynomial with a gain map, to measure what correcting costs."""
+    coefficients = np.vstack([0.85 * np.eye(3) + 0.05, np.full((3, 3), 0.01)])
+    return Corrector(ColourModel("root_polynomial_2", coefficients), vignette(*XGA))
+
+
 def models(patches: Patches) -> dict[str, ColourModel]:
     shapes = {
         "3x3 matrix": Shape(),

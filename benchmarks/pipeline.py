@@ -14,8 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +24,15 @@ import numpy as np
 import onnxruntime
 
 from agent.analysts import Finished
-from agent.answer.pipeline import analyse
+from agent.answer.colours import Colours
+from agent.answer.pipeline import Setting, analyse
+from agent.answer.scan import Calibration, CalibrationState
 from agent.config import load_config
 from agent.daemon import Daemon
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.sidecar import Sidecar
 from agent.intake.watch import FolderWatch
+from benchmarks.calibration import dear_corrector
 from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write
 from benchmarks.process import AgentProcess, peak_mb, resident_mb, write_config
 from build.random_bundle import RandomBundle, make
@@ -105,6 +108,7 @@ def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) 
             for kind in kinds:
                 rows += _measure_kind(daemon, commits, lambda: backend.run(images), kind, rounds=rounds)
             rows.append(_burst(commits, root / "scope-0", lambda: backend.run(images)))
+            rows.append(_measure_colours(daemon, commits, rounds=3 * rounds))
         finally:
             daemon.stop()
             backend.close()
@@ -153,6 +157,40 @@ def _measure_kind(
         Row(f"`analyse`, {kind.name} (p50 / p95 / p99)", *both(a50, a95, a99)),
         Row(f"file closed → answer committed, {kind.name} (p50 / p95 / p99)", *both(d50, d95, d99)),
     ]
+
+
+def _measure_colours(daemon: Daemon, commits: Commits, *, rounds: int) -> Row:
+    """What correcting the colours adds: the same captures with and without a profile, in turn."""
+    analysts, plain = daemon._analysts, daemon._setting  # noqa: SLF001 - only the colours are to differ
+    about = Calibration(profile_id="bench", state=CalibrationState.VALID)
+    profile = Colours(about, (), dear_corrector())
+    corrected = replace(plain, colours=lambda _scope, _shape: profile)
+    files, folder = distinct(JPEG_XGA), daemon.config.dermoscopes[0].folder
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(rounds):
+        for calibrated in (bool(number % 2), not number % 2):
+            analysts.use(corrected if calibrated else plain)
+            name = f"colours-{number}-{calibrated:d}.jpg"
+            closed = write(folder, name, next(files))
+            (finished,) = commits.wait([name])
+            times[calibrated].append((finished.committed - closed) * 1e3)
+            time.sleep(0.1)
+    analysts.use(plain)
+    on, off = (float(np.median(times[calibrated])) for calibrated in (True, False))
+    cost = float(np.median(list(_stage_ms(corrected, files))))
+    return Row(
+        "file closed → answer committed, with a colour profile / without (p50)",
+        f"{on:.1f} / {off:.1f} ms; the stage itself {cost:.2f} ms",
+        f"{on / off:.3f}",
+    )
+
+
+def _stage_ms(setting: Setting, files: Iterator[bytes]) -> Iterator[float]:
+    """The stage "colours" of 30 analyses, in ms."""
+    for _ in range(30):
+        data = next(files)
+        capture = Capture.from_bytes(Path("x.jpg"), "bench", FileStamp(0, 0, len(data), 0, 0), data)
+        yield analyse(capture, setting, "bench", Sidecar).answer.timings_ms["colours"]
 
 
 def measure_noticing(count: int) -> Row:

@@ -55,7 +55,7 @@ class AckBatches:
         now = self._clock()
         messages: list[AckMessage] = []
         for device, (since, ids) in list(self._waiting.items()):
-            late = everything or now - since >= MAX_WAIT_S
+            late = everything or now >= since + MAX_WAIT_S
             whole = len(ids) if late else len(ids) // MAX_IDS * MAX_IDS
             messages += [_message(device, ids[at : min(at + MAX_IDS, whole)]) for at in range(0, whole, MAX_IDS)]
             if whole == len(ids):

@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.config import MqttSection
 from agent.sync.bell import Bell
-from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
+from agent.sync.happenings import MUTE, Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
 from agent.sync.limits import SyncLimits
 from agent.sync.tls import CannotConnect, Context, open_context, read_password
 
@@ -225,7 +225,7 @@ class Connection:
         if self._over:
             return
         self._over = True
-        said = sentence or self._said.text or ("the connection was closed" if closed else "the broker fell silent")
+        said = sentence or self._said.text or (MUTE if closed else "the broker fell silent")
         self._happened.append(Lost(said, code, closed))
 
 

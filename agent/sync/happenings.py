@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Heard:
     qos: int
     topic: str
     payload: bytes
+
+
+MUTE: Final = "the connection was closed"
+"""All that can be said of a connection that ended without any word."""
 
 
 @dataclass(frozen=True)

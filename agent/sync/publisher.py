@@ -25,7 +25,7 @@ from agent.records.errors import StoreClosed
 from agent.sync.bell import Bell
 from agent.sync.connection import MQTT5, MQTT311, UNSUPPORTED_VERSION, Connection, Will
 from agent.sync.courier import Courier
-from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
+from agent.sync.happenings import MUTE, Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
 from agent.sync.inbox import Inbox
 from agent.sync.limits import SyncLimits
 from agent.sync.ports import OutboxPort
@@ -345,7 +345,7 @@ class Publisher:
 
     def _note_mute_close(self, lost: Lost) -> None:
         """A broker that closes without a word may know MQTT 3.1.1 only: try the other version now and then."""
-        if self._greeted_us or not lost.closed or lost.code is not None or self._settings.ca is not None:
+        if self._greeted_us or lost.sentence != MUTE:
             return
         self._mute_closes += 1
         other = self._mute_closes % (MUTE_CLOSES + 1) == MUTE_CLOSES

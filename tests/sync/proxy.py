@@ -10,9 +10,11 @@ import threading
 class Proxy:
     """Listens on a loopback port and passes everything on to ``port``."""
 
-    def __init__(self, port: int, *, breaks_on: bytes | None = None) -> None:
+    def __init__(self, port: int, *, breaks_on: bytes | None = None, answer: bytes = b"") -> None:
         self._target = port
         self.breaks_on = breaks_on
+        self.answer = answer
+        """What is said to the one that is broken off."""
         self.silent = False
         """Takes everything and passes nothing on: a black hole."""
         self.accepted = 0
@@ -45,6 +47,7 @@ class Proxy:
                 tail = (tail + data)[-200_000:]
                 if self.breaks_on is not None and self.breaks_on in tail:
                     self.broke += 1
+                    source.sendall(self.answer)
                     break
                 if not self.silent:
                     sink.sendall(data)

@@ -25,7 +25,10 @@ from tests.fakes import faulty_backend as fake
 from tests.fakes.stand_in_cloud import Mode, StandInCloud, stand_in
 
 DEADLINE_S = 3.0
-NAMES = [*(set(QUICK) - {"403", "404", "429", "204", "no heatmap", "above one", "another risk", "unknown primary"}), *SLOW]
+NAMES = [
+    *(set(QUICK) - {"403", "404", "429", "204", "no heatmap", "above one", "another risk", "unknown primary"}),
+    *SLOW,
+]
 
 
 def soon() -> Backoff:
@@ -165,3 +168,25 @@ def test_a_ladder_with_the_cloud_needs_to_be_told_which(demo_bundle: Path) -> No
         open_ladder(["cloud", "cpu"], bundle)
     ladder = open_ladder(["cloud", "cpu"], bundle, cloud=CloudSettings("https://localhost:1", "c"))
     assert [rung.name for rung in ladder.rungs] == ["cloud", "cpu"]
+
+
+@pytest.mark.fault("F26")
+def test_a_gpu_that_fails_at_work_is_replaced_by_the_cloud_and_used_again_once_it_is_back(
+    tmp_path: Path, scene: Scene, demo_bundle: Path
+) -> None:
+    assert scene.cloud.wait_ready(20)
+    spec = fake.spec(tmp_path, {"2": "raise"}, bundle=demo_bundle)
+    gpu = Worker(spec, golden_check(scene.bundle), backoff=soon())
+    ladder = Ladder([Rung("tensorrt", gpu, soon()), *scene.ladder.rungs[1:]])
+    gpu.start()
+    try:
+        assert gpu.wait_ready(20)
+        first = ladder.run(scene.images, DEADLINE_S, lambda: (None,))
+        assert first.backend == "cloud"
+        assert "CUDA error" in dict(first.passed_over)["tensorrt"]
+        assert gpu.wait_ready(20)
+        while not ladder.rungs[0].backoff.over:
+            time.sleep(0.01)
+        assert ladder.run(scene.images, DEADLINE_S, lambda: (None,)).backend == "tensorrt"
+    finally:
+        gpu.stop()
