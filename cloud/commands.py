@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from agent.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_OK
 
 if TYPE_CHECKING:
-    from cloud.report import DeviceReport
+    from cloud.report import DeviceReport, Stream
 
 LEDGER: Final = Path("cloud.db")
 
@@ -155,23 +155,28 @@ def _show(devices: list[DeviceReport]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    left = ("clinic", "device", "state", "topic", "last heard (UTC)", "missing numbers")
-    for heading in ("clinic", "device", "state", "topic", "heard", "repeats", "unreadable", "highest", "missing"):
-        table.add_column(heading, justify="left" if heading in left else "right")
-    table.add_column("missing numbers")
+    console = Console(highlight=False)
+    if not devices:
+        console.print("no device was heard")
     for device in devices:
-        state = device.state or "unknown"
+        console.print(
+            f"[bold]{escape(device.clinic_id)} / {escape(device.device_id)}[/bold]: {device.state or 'unknown'}"
+        )
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("topic", "heard", "repeats", "unreadable", "highest", "missing"):
+            table.add_column(heading, justify="left" if heading == "topic" else "right", no_wrap=True)
+        table.add_column("which")
         for stream in device.streams:
-            numbers = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in stream.gaps)
-            if stream.missing and sum(last - first + 1 for first, last in stream.gaps) < stream.missing:
-                numbers += ", …"
-            if stream.reused:
-                numbers += f"{'; ' if numbers else ''}{stream.reused} numbers came twice: it numbers anew"
-            cells = (device.clinic_id, device.device_id, state, stream.topic, stream.heard, stream.duplicates)
-            table.add_row(
-                *(escape(str(cell)) for cell in (*cells, stream.malformed, stream.highest, stream.missing, numbers))
-            )
-        if not device.streams:
-            table.add_row(escape(device.clinic_id), escape(device.device_id), state)
-    Console().print(table if devices else "no device was heard")
+            numbers = (stream.heard, stream.duplicates, stream.malformed, stream.highest, stream.missing)
+            table.add_row(escape(stream.topic), *map(str, numbers), _which(stream))
+        if device.streams:
+            console.print(table)
+
+
+def _which(stream: Stream) -> str:
+    parts = [str(first) if first == last else f"{first}-{last}" for first, last in stream.gaps]
+    if sum(last - first + 1 for first, last in stream.gaps) < stream.missing:
+        parts.append("...")
+    if stream.reused:
+        parts.append(f"{stream.reused} came twice: numbered anew")
+    return ", ".join(parts)

@@ -40,7 +40,7 @@ if [ "$level" = everything ]; then
   touch "$folder/.agent" "$folder/.everything"
 else
   say "installing the agent (no torch); about a minute"
-  pip install --quiet -c constraints.txt -e .
+  pip install --quiet -c constraints.txt -e '.[demo]' || pip install --quiet -c constraints.txt -e .
   touch "$folder/.agent"
 fi
 say "$folder is ready"

@@ -25,7 +25,8 @@ from agent.sync.verdict import Fate, fate, sentence
 
 log = logging.getLogger(__name__)
 
-FETCH: Final = 100
+FETCH: Final = 200
+"""Events read from the outbox at once."""
 STORE_PAUSE_S: Final = 5.0
 """Before what the store could not write is tried again."""
 OVERHEAD: Final = 64
@@ -157,12 +158,13 @@ class Courier:
         """Send of what is ready, the most urgent first; False where nothing more can go now."""
         kept: list[OutboxRow] = []
         self._tokens_at = None
-        for row in self._ready:
+        for place, row in enumerate(self._ready):
+            if self._tokens_at is not None or self.flights.room() == 0:
+                kept += self._ready[place:]
+                break
             fresh = row.type == FEEDBACK.type or row.seq > self._fresh_after
             if self._largest is not None and len(row.event) + len(row.topic) + OVERHEAD > self._largest:
                 self._bury(row, f"it has {len(row.event)} bytes, and the broker takes packets of {self._largest}")
-            elif self._tokens_at is not None or self.flights.room() == 0:
-                kept.append(row)
             elif not self.flights.may_go(row, fresh=fresh):
                 kept += [] if self.flights.is_left_alone(row) else [row]
             elif not (fresh or self._bucket.take()):

@@ -9,23 +9,21 @@ import logging
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
 from datetime import datetime, timezone
-from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from agent.config import MqttSection
-from agent.messages.catalogue import ACK, COMMAND, GROUND_TRUTH, STATUS, topic_of
-from agent.messages.device import Status
-from agent.messages.down import Ack
-from agent.messages.envelope import MalformedMessage, Sender, event_bytes, parse
+from agent.messages.catalogue import STATUS, topic_of
+from agent.messages.envelope import Sender
 from agent.records.errors import StoreClosed
 from agent.sync.bell import Bell
-from agent.sync.connection import MQTT5, MQTT311, UNSUPPORTED_VERSION, Connection, Will
+from agent.sync.connection import Connection, Will
 from agent.sync.courier import Courier
-from agent.sync.happenings import MUTE, Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
+from agent.sync.dialect import Dialect
+from agent.sync.downlink import TOPICS, Downlink
+from agent.sync.greeting import status_event
+from agent.sync.happenings import Greeted, Happening, Heard, Lost, Subscribed, Taken, TurnedAway
 from agent.sync.inbox import Inbox
 from agent.sync.limits import SyncLimits
 from agent.sync.ports import OutboxPort
@@ -36,15 +34,10 @@ from engines.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-STORE_PAUSE_S: Final = 5.0
-"""Before what the store could not keep is tried again."""
 LONGEST_WAIT_S: Final = 5.0
 """paho must look at its keep-alive clock now and then."""
-MUTE_CLOSES: Final = 2
-"""Connections that a broker may close without a word before MQTT 3.1.1 is tried."""
 SUSPICIOUS: Final = 3
 """Connections in a row that ended soon, before a second agent of the same id is thought of (F17)."""
-SUBJECTS: Final = (ACK.topic, GROUND_TRUTH.topic, COMMAND.topic)
 
 
 def _wall() -> datetime:
@@ -83,20 +76,32 @@ class Publisher:
         self._backoff = Backoff(
             self._limits.reconnect_base_s, self._limits.reconnect_cap_s, self._limits.stable_s, clock=clock
         )
-        self._version = MQTT5
-        self._mute_closes = 0
+        self._dialect = Dialect()
         self._bell = Bell()
         self._stopping = threading.Event()
         self._posted = threading.Event()
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._downlink: Downlink | None = None
         self._begin_connection(None)
 
     def _begin_connection(self, connection: Connection | None) -> None:
         self._connection = connection
         self._greeted_us = self._subscribed = False
         self._birth: int | None = None
-        self._later: list[tuple[float, Callable[[], None]]] = []
+        if self._downlink is not None:
+            self._downlink.end()
+        self._downlink = None
+        if connection is not None:
+            self._downlink = Downlink(
+                connection,
+                self._courier,
+                self._inbox,
+                self.counts,
+                order=self._order,
+                sync_now=self.sync_now,
+                clock=self._clock,
+            )
 
     # From any thread
 
@@ -174,8 +179,8 @@ class Publisher:
         where = f"{self._settings.host}:{self._settings.port}"
         if self._state.phase is not Phase.WAITING:  # else the reason of the last failure says more
             self._say(Phase.CONNECTING, f"connecting to {where}")
-        will = Will(self._topic(STATUS.topic), self._status("lost"))
-        connection = Connection(self._settings, self._sender.device_id, will, self._limits, self._version)
+        will = Will(self._topic(STATUS.topic), status_event(self._sender, "lost", self._wall()))
+        connection = Connection(self._settings, self._sender.device_id, will, self._limits, self._dialect.version)
         self._begin_connection(connection)
         closed = False
         try:
@@ -184,7 +189,8 @@ class Publisher:
             self._leave(connection)
         except _Ended as ended:
             closed = ended.lost.closed
-            self._note_mute_close(ended.lost)
+            if not self._greeted_us:
+                self._dialect.lost_before_a_greeting(ended.lost)
             raise CannotConnect(f"{where}: {ended.lost.sentence}{self._hint(ended.lost)}") from ended
         finally:
             connection.close()
@@ -202,6 +208,8 @@ class Publisher:
             for happening in connection.pump(self._wait_s(), self._bell):
                 self._on(connection, happening)
             self._run_orders()
+            if self._downlink is not None:
+                self._downlink.work()
             now = self._clock()
             if not self._subscribed:
                 if now > greeting_until:
@@ -218,7 +226,9 @@ class Publisher:
     def _leave(self, connection: Connection) -> None:
         """A clean goodbye: the Will is not spoken, the last status says offline."""
         if self._subscribed:
-            last = connection.publish(self._topic(STATUS.topic), self._status("offline"), retain=True)
+            last = connection.publish(
+                self._topic(STATUS.topic), status_event(self._sender, "offline", self._wall()), retain=True
+            )
             until = self._clock() + 2.0
             while last is not None and self._clock() < until:
                 for happening in connection.pump(0.1, self._bell):
@@ -227,6 +237,10 @@ class Publisher:
                     elif isinstance(happening, Lost):
                         return
         connection.goodbye()
+
+    def _say_status(self, connection: Connection, state: Literal["online", "offline"]) -> int | None:
+        status = status_event(self._sender, state, self._wall())
+        return connection.publish(self._topic(STATUS.topic), status, retain=True)
 
     # What happens
 
@@ -241,11 +255,10 @@ class Publisher:
                     log.warning("the broker does not take the device's status: %s", sentence(code))
                 self._courier.taken(number, code)
             case Heard():
-                self.counts.heard += 1
-                self._hear(connection, happening)
+                if self._downlink is not None:
+                    self._downlink.hear(happening.topic.removeprefix(self._topic("")), happening)
             case TurnedAway(code, said):
-                if code == UNSUPPORTED_VERSION:
-                    self._version = MQTT5 if self._version is MQTT311 else MQTT311
+                self._dialect.turned_away(code)
                 raise CannotConnect(f"{self._settings.host}:{self._settings.port}: {said}")
             case Lost():
                 raise _Ended(happening)
@@ -254,53 +267,20 @@ class Publisher:
         self.counts.connections += 1
         self._backoff.worked()
         self._greeted_us = True
-        self._mute_closes = 0
+        self._dialect.understood()
         self._courier.greeted(greeted)
-        connection.subscribe([self._topic(name) for name in SUBJECTS])
+        connection.subscribe([self._topic(name) for name in TOPICS])
 
     def _begin(self, connection: Connection, refused: int) -> None:
         """Everything stands: say that we are here, and send."""
         if refused:
             log.error("the broker refuses %d of our subscriptions: its access list must allow them", refused)
-        log.info("connected to %s:%d (MQTT %s)", self._settings.host, self._settings.port, self._protocol)
+        log.info("connected to %s:%d (MQTT %s)", self._settings.host, self._settings.port, self._dialect.name)
         self._subscribed = True
-        self._birth = connection.publish(self._topic(STATUS.topic), self._status("online"), retain=True)
+        self._birth = connection.publish(
+            self._topic(STATUS.topic), status_event(self._sender, "online", self._wall()), retain=True
+        )
         self._courier.begin()
-
-    def _hear(self, connection: Connection, heard: Heard) -> None:
-        """What came is acknowledged to the broker when it is dealt with, durably; until then the broker keeps it."""
-        name = heard.topic.removeprefix(self._topic(""))
-        try:
-            if name == ACK.topic:
-                event = parse(heard.payload, (ACK,))
-                done: Future[Any] | None = (
-                    self._courier.acknowledge(event.data.ids) if isinstance(event.data, Ack) else None
-                )
-            else:
-                done = self._inbox.take(name, heard.payload, self.sync_now)
-        except MalformedMessage as error:
-            self.counts.malformed += 1
-            log.warning("a message on %s was not understood: %.500s", name, error)
-            done = None
-        except StoreClosed:
-            raise
-        except Exception:
-            log.exception("a message on %s could not be dealt with and is passed over", name)  # or it comes for ever
-            done = None
-        if done is None:
-            connection.acknowledge(heard)
-        else:
-            done.add_done_callback(lambda future: self._order(partial(self._dealt_with, connection, heard, future)))
-
-    def _dealt_with(self, connection: Connection, heard: Heard, done: Future[Any]) -> None:
-        if connection is not self._connection:
-            return  # the broker brings it again
-        error = done.exception()
-        if error is None:
-            connection.acknowledge(heard)
-        else:
-            log.warning("what came on %s could not be kept, and is tried again: %s", heard.topic, error)
-            self._later.append((self._clock() + STORE_PAUSE_S, partial(self._hear, connection, heard)))
 
     # Small things
 
@@ -310,11 +290,6 @@ class Publisher:
         self._bell.ring()
 
     def _run_orders(self) -> None:
-        now = self._clock()
-        due = [order for at, order in self._later if at <= now]
-        self._later = [(at, order) for at, order in self._later if at > now]
-        for order in due:
-            order()
         while True:
             try:
                 order = self._orders.get_nowait()
@@ -331,7 +306,9 @@ class Publisher:
         if not self._orders.empty():
             return 0.0
         now = self._clock()
-        until = [now + LONGEST_WAIT_S, *(at for at, _ in self._later)]
+        until = [now + LONGEST_WAIT_S]
+        if self._downlink is not None:
+            until.append(self._downlink.next_at())
         if self._subscribed:
             until.append(self._courier.next_at())
         return max(0.0, min(until) - now)
@@ -342,18 +319,6 @@ class Publisher:
         if self._greeted_us and lost.closed and self._backoff.failures >= SUSPICIOUS:
             return f"; if that goes on, perhaps another agent calls itself {self._sender.device_id} too"
         return ""
-
-    def _note_mute_close(self, lost: Lost) -> None:
-        """A broker that closes without a word may know MQTT 3.1.1 only: try the other version now and then."""
-        if self._greeted_us or lost.sentence != MUTE:
-            return
-        self._mute_closes += 1
-        other = self._mute_closes % (MUTE_CLOSES + 1) == MUTE_CLOSES
-        self._version = MQTT311 if other else MQTT5
-
-    @property
-    def _protocol(self) -> Literal["5", "3.1.1"]:
-        return "5" if self._version is MQTT5 else "3.1.1"
 
     def _how_it_goes(self) -> tuple[Phase, str]:
         if held := self._courier.flights.held_topics:
@@ -369,24 +334,9 @@ class Publisher:
 
     def _say(self, phase: Phase, said: str) -> None:
         flights = self._courier.flights
-        now = SyncState(phase, said, self._protocol, flights.flying, flights.awaiting, flights.held_topics)
+        now = SyncState(phase, said, self._dialect.name, flights.flying, flights.awaiting, flights.held_topics)
         if now != self._state:
             self._state = now
 
     def _topic(self, name: str) -> str:
         return topic_of(self._sender.clinic_id, self._sender.device_id, name)
-
-    def _status(self, state: Literal["online", "offline", "lost"]) -> bytes:
-        now = self._wall()
-        status = Status(state=state, software_version=self._sender.software_version)
-        if state != "lost":
-            status = status.model_copy(update={"since": now})
-        return event_bytes(
-            self._sender,
-            STATUS,
-            event_id=str(uuid.uuid4()),
-            subject=self._sender.device_id,
-            seq=None,
-            time=now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            data=status,
-        )

@@ -61,7 +61,7 @@ def test_this_very_machine_may_be_asked_without_tls_and_without_a_name(write_con
     ],
 )
 def test_a_wrong_address_is_named(write_config: WriteConfig, url: str) -> None:
-    with pytest.raises(ConfigError, match="cloud.url = .*: not usable; allowed is https://"):
+    with pytest.raises(ConfigError, match=r"cloud\.url = .*: not usable; allowed is https://"):
         load_config(write_config(CLOUD, (URL, f'url = "{url}"')))
 
 

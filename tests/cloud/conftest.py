@@ -38,7 +38,9 @@ def make_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
     made: list[Broker] = []
 
     def make(ca: CertificateAuthority | None = None, settings: Mapping[str, str] | None = None) -> Broker:
-        made.append(Broker(tmp_path / f"mosquitto-{len(made)}", ca, settings))
+        # Saving after every change is for those who kill a broker in mid-stream, and slow.
+        quick = {"autosave_on_changes": "false", "autosave_interval": "1800"}
+        made.append(Broker(tmp_path / f"mosquitto-{len(made)}", ca, quick | dict(settings or {})))
         return made[-1].start()
 
     yield make
@@ -56,6 +58,7 @@ class FakeDevice:
 
     def __init__(self, port: int, sender: Sender = SENDER) -> None:
         self.sender, self.acked, self.acks = sender, [], []
+        self.last_ack = b""
         self._there = threading.Event()
         self.client = Client(CallbackAPIVersion.VERSION2, sender.device_id, protocol=MQTTProtocolVersion.MQTTv5)
         self.client.on_connect = lambda client, *_: client.subscribe(self.topic("ack"), qos=1)
@@ -75,6 +78,7 @@ class FakeDevice:
         sent.wait_for_publish(10)
 
     def _heard(self, payload: bytes) -> None:
+        self.last_ack = payload
         ids = json.loads(payload)["data"]["ids"]
         self.acks.append(ids)
         self.acked += ids

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.messages.catalogue import COMMAND, GROUND_TRUTH
-from agent.records.ground_truth import GroundTruthOutcome
+from agent.messages.catalogue import COMMAND, GROUND_TRUTH, TELEMETRY
 from agent.records.store import Store
 from agent.sync.inbox import REPLIES_A_MINUTE, Inbox
 from agent.sync.publisher import Publisher
@@ -168,7 +167,7 @@ def test_what_came_while_the_device_was_away_is_there_when_it_is_back(
 def test_the_broker_keeps_what_the_store_could_not(
     broker: Broker, make_cloud: Make, make_publisher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sync.publisher.STORE_PAUSE_S", 60.0)
+    monkeypatch.setattr("agent.sync.downlink.STORE_PAUSE_S", 60.0)
     records = FakeRecords()
     cloud: SmallCloud = make_cloud(broker.port)
     first: Publisher = make_publisher(FakeOutbox(), settings(broker.port), records)
@@ -185,7 +184,7 @@ def test_the_broker_keeps_what_the_store_could_not(
 def test_what_the_store_could_not_keep_is_tried_again(
     broker: Broker, make_cloud: Make, make_publisher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sync.publisher.STORE_PAUSE_S", 0.1)
+    monkeypatch.setattr("agent.sync.downlink.STORE_PAUSE_S", 0.1)
     records = FakeRecords()
     records.fails = [sqlite3.OperationalError("full")] * 2
     cloud: SmallCloud = make_cloud(broker.port)
@@ -218,8 +217,6 @@ def test_a_message_that_breaks_us_does_not_come_for_ever(
 def test_the_real_outbox_empties_and_a_new_process_begins_where_the_old_one_was(
     broker: Broker, tmp_path: Path, make_cloud: Make
 ) -> None:
-    from agent.messages.catalogue import TELEMETRY
-
     state_dir = tmp_path / "state"
     cloud: SmallCloud = make_cloud(broker.port, acknowledges=False)
 
@@ -237,7 +234,3 @@ def test_the_real_outbox_empties_and_a_new_process_begins_where_the_old_one_was(
     run(lambda store: store.outbox_stats().acknowledged == 40)
     sequences = {event["sequence"] for topic, event in cloud.heard if topic == "telemetry"}
     assert sequences == {f"{number:016d}" for number in range(1, 41)}
-
-
-def test_outcomes_are_as_the_store_has_them() -> None:
-    assert GroundTruthOutcome.UNKNOWN_SCAN.value == "unknown_scan"

@@ -145,7 +145,7 @@ def test_asked_to_sync_now_it_does_not_wait_for_the_cloud_any_longer(
 def test_no_acknowledgement_is_lost_where_the_store_had_no_room(
     broker: Broker, outbox: FakeOutbox, make_publisher: Make, make_cloud: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.sync.publisher.STORE_PAUSE_S", 0.1)
+    monkeypatch.setattr("agent.sync.downlink.STORE_PAUSE_S", 0.1)
     monkeypatch.setattr("agent.sync.courier.STORE_PAUSE_S", 0.1)
     make_cloud(broker.port)
     outbox.fails = [OSError("no room"), OSError("no room")]

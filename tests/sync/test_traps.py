@@ -310,7 +310,7 @@ def test_two_agents_of_one_name_do_not_throw_each_other_out_for_ever(broker: Bro
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x20\x02\x00\x01"], ids=["closes", "says so"])
-def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(
+def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(  # noqa: PLR0917
     broker: Broker, outbox: FakeOutbox, make_publisher: Make, make_cloud: Make, make_proxy: Make, answer: bytes
 ) -> None:
     make_cloud(broker.port)
