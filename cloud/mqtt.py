@@ -32,6 +32,7 @@ SESSION_S: Final = 7 * 24 * 3600
 ACK_EXPIRY_S: Final = 24 * 3600
 """An acknowledgement for a device that is away longer is not needed: it sends the event again."""
 _LONGEST_WAIT_S: Final = 30.0
+_LOOK_S: Final = 0.5
 _OUR_WINDOW: Final = 20
 """Acknowledgements on their way; the usual brokers allow at least this many."""
 
@@ -71,7 +72,7 @@ class Link:
         """None: nothing came, but there is room to publish again, or an end is asked for."""
         self.connections = 0
         self.dropped = 0
-        """Messages of QoS 0 that came faster than they could be kept: our devices send none."""
+        """Messages of QoS 0 that came faster than they could be kept."""
         self.subscribed = threading.Event()
         """The broker has accepted every subscription of this connection."""
         self.trouble: str | None = None
@@ -160,7 +161,7 @@ class Link:
             # Full jitter: a hundred consumers do not come back in the same moment.
             self._stopping.wait(random.uniform(0.0, min(_LONGEST_WAIT_S, 0.5 * 2.0 ** min(failures, 10))))  # noqa: S311
 
-    # On paho's thread: nothing here may raise or wait.
+    # On paho's thread: nothing here may raise, nor wait for anything but room.
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
@@ -186,10 +187,18 @@ class Link:
             self.subscribed.set()
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
-        try:
-            self.arrivals.put_nowait(Delivery(self.connections, message))
-        except queue.Full:
-            self.dropped += 1  # more than our window can only be of QoS 0, which asks for nothing else
+        """A broker may send more than our window (mosquitto 2.0 does, when a session is taken up again).
+
+        Then it waits here, and so does the broker, by TCP: thrown away, it would not come again on this connection.
+        """
+        delivery = Delivery(self.connections, message)
+        while not self._stopping.is_set():
+            with suppress(queue.Full):
+                self.arrivals.put(delivery, block=message.qos > 0, timeout=_LOOK_S)
+                return
+            if message.qos == 0:  # our devices send none, and nobody expects it to be kept
+                self.dropped += 1
+                return
 
     def _on_publish(self, _client: Any, _data: Any, _mid: int, _reason: ReasonCode, _properties: Any) -> None:
         """Refused ones too: the device sends again what it heard no acknowledgement of."""

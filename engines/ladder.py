@@ -22,6 +22,8 @@ GRACE_S: Final = 10.0
 """By how much the last rung may overrun the deadline: a late answer is better than none."""
 UNKNOWN_SHARE: Final = 0.3
 """Share of the deadline kept for a rung below whose run time is not known yet."""
+LEAST_FOR_LAST: Final = 0.3
+"""Share of the deadline that is kept for the last rung, however quick it usually is."""
 HEADROOM: Final = 1.5
 """A rung is granted this many of its usual run times."""
 
@@ -141,8 +143,10 @@ class Ladder:
 
     def _share(self, index: int, left: float, deadline_s: float) -> float:
         """Seconds that rung ``index`` may take, so that those below can still finish."""
-        below = (rung.runner.typical_run_s for rung in self.rungs[index + 1 :])
-        return left - sum(UNKNOWN_SHARE * deadline_s if usual is None else HEADROOM * usual for usual in below)
+        below = [rung.runner.typical_run_s for rung in self.rungs[index + 1 :]]
+        kept = [UNKNOWN_SHARE * deadline_s if usual is None else HEADROOM * usual for usual in below]
+        # An engine that usually takes a moment may be slow just now; ended for that, its second try is late (F26).
+        return left - sum(kept[:-1]) - max(kept[-1], LEAST_FOR_LAST * deadline_s)
 
     @staticmethod
     def _unfit(rung: Rung, share: float) -> str | None:

@@ -83,7 +83,8 @@ class Courier:
 
     def lost(self, *, closed: bool) -> None:
         """The connection is gone; ``closed`` by the broker, rather than by silence or by us."""
-        self._ready, self._confirmed = [], []
+        self._ready = []
+        self._tell_confirmed()
         wreck = self.flights.lost(closed=closed)
         if wreck.blamed is None:
             return
@@ -127,9 +128,7 @@ class Courier:
 
     def work(self, publish: Publish) -> None:
         """Do what is due: tell the outbox, send again what is overdue, send what may go."""
-        if self._confirmed:
-            confirmed, self._confirmed = self._confirmed, []
-            self.acknowledge(confirmed)
+        self._tell_confirmed()
         if late := self.flights.overdue():
             self._counts.overdue += len(late)
             self._attempted(late)
@@ -170,6 +169,8 @@ class Courier:
             elif not (fresh or self._bucket.take()):
                 self._tokens_at = self._clock() + self._bucket.wait_s()
                 kept.append(row)
+            elif not _can_be_published_to(row.topic):
+                self._bury(row, f"no message can be published to a topic called {row.topic!r}")
             elif (number := publish(row.topic, row.event)) is None:
                 return False  # that the connection is gone is told by itself
             else:
@@ -180,6 +181,11 @@ class Courier:
         return progressed and self._tokens_at is None
 
     # What the outbox is told
+
+    def _tell_confirmed(self) -> None:
+        if self._confirmed:
+            confirmed, self._confirmed = self._confirmed, []
+            self.acknowledge(confirmed)
 
     def _acknowledged(self, event_ids: Collection[str], done: Future[int]) -> None:
         if (error := done.exception()) is None:
@@ -205,6 +211,10 @@ class Courier:
 
     def _attempted(self, event_ids: Collection[str]) -> None:
         self._outbox.outbox_attempted(event_ids).add_done_callback(_note_failure)
+
+
+def _can_be_published_to(topic: str) -> bool:
+    return topic != "" and not set(topic) & set("+#\0")
 
 
 def _note_failure(done: Future[None]) -> None:

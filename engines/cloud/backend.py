@@ -35,8 +35,8 @@ CONNECT_S: Final = 2.0
 READ_S: Final = 15.0
 """The most for the whole answer, where the caller would wait longer."""
 OF_TIME_GIVEN: Final = 0.9
-"""Share of the time given that each step may use: what went wrong is then known here. The whole is bounded by the agent,
-which ends this process at its deadline, whatever a step does."""
+"""Share of the time given that each step may use, so that what went wrong is known here. The whole is bounded by the
+agent, which ends this process at its deadline, whatever a step does."""
 AT_ONCE: Final = 4
 """Requests on their way at one time, where captures wait together."""
 _KEEP_S: Final = 20.0

@@ -72,7 +72,7 @@ def test_models_may_stand_in_for_bundle_and_trust_is_asked_for_unless_said_other
         ("quota_mb = 1024", "quota_mb = 1", "store.quota_mb", "1"),
         ("quota_mb = 1024", "quota_mb = 1.5", "store.quota_mb", "1.5"),
         ("[store]", "[shop]", "shop", "no such key"),
-        ("quota_mb = 1024", '[weather]\nrain = 1', "weather", "no such key"),
+        ("quota_mb = 1024", "[weather]\nrain = 1", "weather", "no such key"),
         (
             "[inference]",
             '[[dermoscope]]\nid = "scope-1"\nfolder = "other"\n\n[inference]',

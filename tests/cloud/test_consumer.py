@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent.messages.catalogue import ALERT, FEEDBACK, RESULT, STATUS, TELEMETRY, topic_of
 from agent.messages.envelope import Sender
+from cloud import consumer as consumer_module
 from cloud.consumer import Consumer
 from cloud.ledger import Ledger
 from cloud.mqtt import BrokerSettings
@@ -30,9 +32,11 @@ def path(tmp_path: Path) -> Path:
 def make_consumer(path: Path) -> Iterator[Callable[..., Consumer]]:
     made: list[tuple[Consumer, Ledger]] = []
 
-    def make(port: int, client_id: str = "dermascan-cloud") -> Consumer:
+    def make(port: int, client_id: str = "dermascan-cloud", room: int | None = None) -> Consumer:
         ledger = Ledger(path)
         consumer = Consumer(ledger, BrokerSettings("127.0.0.1", port, client_id=client_id))
+        if room is not None:
+            consumer.link.arrivals = queue.Queue(maxsize=room)
         made.append((consumer, ledger))
         consumer.start()
         until(consumer.link.subscribed.is_set)
@@ -158,6 +162,19 @@ def test_events_sent_while_it_is_away_are_heard_when_it_is_back(broker, make_con
     assert not device.acked
     make_consumer(broker.port)
     until(lambda: len(set(device.acked)) == 100)
+    assert report(path)[0].streams[0].missing == 0
+
+
+def test_more_than_it_has_room_for_waits_and_is_not_lost(broker, make_consumer, make_device, path, monkeypatch):
+    make_consumer(broker.port).stop()
+    device = make_device(broker.port)
+    for number in range(1, 501):
+        device.client.publish(device.topic("results"), event(number), qos=1)
+    until(lambda: not device.client.want_write())
+    monkeypatch.setattr(consumer_module, "MAX_BATCH", 3)
+    consumer = make_consumer(broker.port, room=2)
+    until(lambda: len(set(device.acked)) == 500)
+    assert consumer.link.dropped == 0
     assert report(path)[0].streams[0].missing == 0
 
 

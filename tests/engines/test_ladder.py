@@ -105,6 +105,15 @@ def test_an_upper_rung_leaves_time_for_those_below() -> None:
     assert clock.now - started <= 3.0
 
 
+@pytest.mark.fault("F26")
+def test_a_slow_cloud_leaves_a_quick_last_rung_time_to_be_slow_for_once() -> None:
+    clock = Clock()
+    cloud, bottom = Scripted(clock, takes_s=9.0), Scripted(clock, takes_s=0.8, typical_run_s=0.05)
+    result = ladder_of(clock, cloud=cloud, cpu=bottom).run(IMAGES, 3.0)
+    assert cloud.granted == [pytest.approx(2.1)]
+    assert (result.backend, len(bottom.granted)) == ("cpu", 1)
+
+
 def test_a_rung_that_is_not_ready_or_too_slow_is_passed_over() -> None:
     clock = Clock()
     asleep, slow, bottom = Scripted(clock, ready=False), Scripted(clock, typical_run_s=2.9), Scripted(clock)

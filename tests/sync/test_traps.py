@@ -103,6 +103,18 @@ def test_a_row_over_which_the_broker_closes_the_connection_is_found_and_given_up
     assert sync.state.phase is Phase.CONNECTED
 
 
+@pytest.mark.fault("F21")
+def test_a_row_with_an_impossible_topic_is_given_up(
+    broker: Broker, outbox: FakeOutbox, make_publisher: Make, make_cloud: Make
+) -> None:
+    make_cloud(broker.port)
+    bad, good = outbox.add(topic="results/#"), outbox.add()
+    sync: Publisher = make_publisher(outbox, settings(broker.port))
+    wait_for(lambda: outbox.of("acknowledged") == [good])
+    assert outbox.of("dead") == [bad]
+    assert sync.counts.rebuilt == 0
+
+
 # What paho does
 
 

@@ -1,4 +1,4 @@
-"""The cloud rung against the reference cloud of this repository: the same bundle gives the same answer on both sides."""
+"""The cloud rung against this repository's reference cloud: the same bundle gives the same answer on both sides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engines.ladder import Ladder, Rung, open_ladder
 from engines.preprocess import crop_and_resize, normalise
 from tests.fakes.certificates import CertificateAuthority
 
-TOKEN = "t0ken-of-device-1"
+TOKEN = "t0ken-of-device-1"  # noqa: S105
 
 
 @pytest.fixture(scope="module")
