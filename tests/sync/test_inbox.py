@@ -87,6 +87,8 @@ def test_a_command_that_comes_twice_is_obeyed_once(stand: tuple[SmallCloud, Publ
     last = cloud.say(COMMAND, {"command": "sync-now"})
     wait_for(lambda: last in [reply["command_id"] for reply in replies(cloud)])
     assert [reply["command_id"] for reply in replies(cloud)] == [event_id, last]
+    # Replies are sent before telemetry, so the one report may come after them.
+    wait_for(lambda: "org.dermascan.telemetry.v1" in [event["type"] for _, event in cloud.heard])
     assert [event["type"] for _, event in cloud.heard].count("org.dermascan.telemetry.v1") == 1
 
 
