@@ -9,19 +9,18 @@ safest: in the dermoscope's folder.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 from agent.answer.pipeline import Analysis, Setting, analyse
 from agent.answer.scan import Answer, ScanState
 from agent.blame import CrashLedger
+from agent.carrying import Carried, Ended, Finished, Load, Turns, give_up
 from agent.intake.capture import Arrival, Capture, Unusable
 from agent.intake.reasons import Reason, Rejection, refuse
 from agent.intake.sidecar import Sidecar, read_sidecar
@@ -31,6 +30,8 @@ from agent.records.space import SpaceGuard
 from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
 from engines.backend import EngineError
 from engines.ladder import LadderExhausted
+
+__all__ = ["ANALYSTS", "Analysts", "Finished"]
 
 log = logging.getLogger(__name__)
 
@@ -49,22 +50,12 @@ Many, since a device whose power fails again and again begins the same captures 
 MAX_BROKEN_OFF: Final = 16
 """Captures held in memory to be tried again; older ones are taken up at the next start."""
 FULL_RETRY_S: Final = 5.0
+REQUESTS: Final = 4
+"""Requests of the API in work at once, at most: analysts that are left for a folder's captures."""
+REQUESTS_SHARE: Final = 0.1
+"""Of a deadline, that a folder's capture may find itself waiting for requests that were begun before it came."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A capture reached its end and it is committed; ``committed`` is on the monotonic clock, in seconds."""
-
-    scan_id: str
-    state: ScanState
-    path: Path
-    dermoscope_id: str
-    answer: Answer | None
-    reason: Reason | None
-    sentence: str | None
-    committed: float
 
 
 class _Stopping(Exception):
@@ -97,8 +88,8 @@ class Analysts:
         self._space = space
         self._stop = stop
         self._on_finished = on_finished
-        self._arrivals: queue.Queue[Arrival] = queue.Queue(maxsize=ANALYSTS)
-        self._broken_off: deque[Arrival] = deque(maxlen=MAX_BROKEN_OFF)
+        self._turns = Turns(ANALYSTS, self._requests_at_once)
+        self._broken_off: deque[Carried] = deque(maxlen=MAX_BROKEN_OFF)
         self._pace = Pace(ANALYSTS)
         self._in_hand: set[str] = set()
         self._in_hand_changed = threading.Condition()
@@ -121,6 +112,7 @@ class Analysts:
             self._in_hand_changed.notify_all()
         for thread in self._threads:
             thread.join()
+        self._turns.close()
 
     def has_in_hand(self, identity: str) -> bool:
         """Whether a capture of this content is being carried now."""
@@ -130,34 +122,52 @@ class Analysts:
     def try_again(self) -> None:
         """Take up the captures whose analysis broke off by a fault of ours."""
         for _ in range(len(self._broken_off)):
-            self.deliver(self._broken_off.popleft())
+            carried = self._broken_off.popleft()
+            if carried.asked:
+                self._turns.again(carried)
+            else:
+                self.deliver(carried.arrival)
 
     def deliver(self, arrival: Arrival) -> None:
-        """Put an arrival in the queue, waiting for room; gives up when asked to stop."""
-        while not self._stop.is_set():
-            try:
-                return self._arrivals.put(arrival, timeout=0.2)
-            except queue.Full:
-                continue
-        return None
+        """Put what came from a folder in the queue, waiting for room; gives up when asked to stop."""
+        carried = Carried(arrival)
+        while not self._stop.is_set() and not self._turns.put(carried, 0.2):
+            continue
+
+    def ask(self, capture: Capture) -> Future[Ended]:
+        """Have a capture carried that did not come from a folder; folders' captures go first (`agent.carrying`).
+
+        Raises:
+            Busy: too many wait already.
+            Stopped: the agent stops.
+        """
+        return self._turns.ask(capture)
+
+    def load(self) -> Load:
+        """How many captures are in work, and how many wait for that."""
+        return self._turns.load()
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            try:
-                arrival = self._arrivals.get(timeout=0.2)
-            except queue.Empty:
+            if (carried := self._turns.take(0.2)) is None:
                 continue
             try:
-                self._carry(arrival)
+                self._carry(carried)
             except _Stopping:
+                give_up(carried)
                 return
             except Exception:
                 # A fault of ours must not stop the next capture; this one is still "received" and is taken up again.
-                log.exception("%s: the analysis broke off unexpectedly; it will be tried again", arrival.identity)
-                self._broken_off.append(arrival)
+                log.exception(
+                    "%s: the analysis broke off unexpectedly; it will be tried again", carried.arrival.identity
+                )
+                self._broken_off.append(carried)
+            finally:
+                self._turns.done(carried)
 
-    def _carry(self, arrival: Arrival) -> None:
+    def _carry(self, carried: Carried) -> None:
         """Take one arrival to its end."""
+        arrival = carried.arrival
         self._wait_for_room()
         self._take_in_hand(arrival.identity)
         try:
@@ -168,7 +178,9 @@ class Analysts:
                 ).result()
             )
             if claim.outcome is not ClaimOutcome.KNOWN:
-                self._finish(arrival, claim)
+                self._finish(carried, claim)
+            elif carried.ended is not None:
+                carried.ended.set_result(Ended(claim.scan_id, None))
         finally:
             with self._in_hand_changed:
                 self._in_hand.discard(arrival.identity)
@@ -190,22 +202,22 @@ class Analysts:
                 self._in_hand_changed.wait(0.2)
             self._in_hand.add(identity)
 
-    def _finish(self, arrival: Arrival, claim: Claim) -> None:
+    def _finish(self, carried: Carried, claim: Claim) -> None:
         try:
-            analysis = self._analyse(arrival, claim)
+            analysis = self._analyse(carried.arrival, claim)
         except Rejection as rejection:
-            self._reject(arrival, claim, rejection)
+            self._reject(carried, claim, rejection)
             return
         answer = analysis.answer
         text = answer.model_dump_json()
         self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
-        self._tell(arrival, claim, answer, None)
+        self._tell(carried, claim, answer, None)
         self._space.wrote(publish(self._store, claim.scan_id, analysis))
         self._look_on(analysis)
 
-    def _reject(self, arrival: Arrival, claim: Claim, rejection: Rejection) -> None:
+    def _reject(self, carried: Carried, claim: Claim, rejection: Rejection) -> None:
         self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())
-        self._tell(arrival, claim, None, rejection)
+        self._tell(carried, claim, None, rejection)
         self._space.wrote(publish(self._store, claim.scan_id, None))
 
     def _analyse(self, arrival: Arrival, claim: Claim) -> Analysis:
@@ -238,6 +250,12 @@ class Analysts:
     def _at_once(self, setting: Setting) -> int:
         return self._pace.limit(setting.ladder.typical_run_s, setting.deadline_s)
 
+    def _requests_at_once(self) -> int:
+        """As many as take a tenth of a deadline together; two at least, one to wait and one to be worked on."""
+        setting = self._setting
+        run_s = setting.ladder.typical_run_s
+        return 2 if not run_s else max(2, min(REQUESTS, int(REQUESTS_SHARE * setting.deadline_s / run_s)))
+
     def _stop_if_asked(self) -> None:
         if self._stop.is_set():
             raise _Stopping
@@ -252,23 +270,23 @@ class Analysts:
                 if self._stop.wait(FULL_RETRY_S):
                     raise _Stopping from error
 
-    def _tell(self, arrival: Arrival, claim: Claim, answer: Answer | None, rejection: Rejection | None) -> None:
+    def _tell(self, carried: Carried, claim: Claim, answer: Answer | None, rejection: Rejection | None) -> None:
         committed = time.monotonic()
         if answer is not None:
             log.info("scan %s answered by %s in %.0f ms", claim.scan_id, answer.backend, answer.latency_ms)
         elif rejection is not None:
             log.info("scan %s rejected: %s", claim.scan_id, rejection.reason.value)
-        if self._on_finished is None:
-            return
-        self._on_finished(
-            Finished(
-                scan_id=claim.scan_id,
-                state=ScanState.ANSWERED if answer is not None else ScanState.REJECTED,
-                path=arrival.path,
-                dermoscope_id=arrival.dermoscope_id,
-                answer=answer,
-                reason=rejection.reason if rejection else None,
-                sentence=rejection.sentence if rejection else None,
-                committed=committed,
-            )
+        finished = Finished(
+            scan_id=claim.scan_id,
+            state=ScanState.ANSWERED if answer is not None else ScanState.REJECTED,
+            path=carried.arrival.path,
+            dermoscope_id=carried.arrival.dermoscope_id,
+            answer=answer,
+            reason=rejection.reason if rejection else None,
+            sentence=rejection.sentence if rejection else None,
+            committed=committed,
         )
+        if carried.ended is not None:
+            carried.ended.set_result(Ended(claim.scan_id, finished))
+        if self._on_finished is not None:
+            self._on_finished(finished)

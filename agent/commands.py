@@ -29,8 +29,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Run the daemon until a signal."""
     from agent.daemon import Daemon
+    from agent.memory import give_memory_back
     from agent.records.store import StoreError
 
+    give_memory_back()
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(levelname)s %(name)s: %(message)s",

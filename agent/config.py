@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from calibration.correction.gates import Limits
-from engines.settings import TRUST_DIR
-from engines.trust.verifying import Trust
+from agent.sections import (
+    ApiSection,
+    CalibrationSection,
+    CloudSection,
+    DermoscopeSection,
+    DeviceSection,
+    ExportSection,
+    InferenceSection,
+    MqttSection,
+    PrivacySection,
+    Section,
+    StoreSection,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Identifier: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-RungName: TypeAlias = Literal["tensorrt", "cloud", "cpu"]
-"""The rungs this version has."""
+__all__ = ["Config", "ConfigError", "DermoscopeSection", "InferenceSection", "MqttSection", "load_config"]
 
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
 
 
@@ -33,144 +37,7 @@ class ConfigError(Exception):
     """The configuration cannot be used. One line for each fault: file, key, value, what is allowed."""
 
 
-def _from_file(value: Path, info: ValidationInfo) -> Path:
-    """Paths in the file are relative to the file's own folder."""
-    folder = (info.context or {}).get("folder", Path())
-    return Path(folder, value.expanduser()).absolute()
-
-
-LocalPath: TypeAlias = Annotated[Path, AfterValidator(_from_file)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DeviceSection(_Section):
-    """``[device]``: who this device is and where it keeps everything."""
-
-    id: Identifier
-    clinic_id: Identifier
-    state_dir: Annotated[LocalPath, Field(strict=False)]
-
-
-class DermoscopeSection(_Section):
-    """``[[dermoscope]]``: a dermoscope and the folder it writes to."""
-
-    id: Identifier
-    folder: Annotated[LocalPath, Field(strict=False)]
-
-
-class InferenceSection(_Section):
-    """``[inference]``: the model, whose signature on it is believed, and what may run it."""
-
-    bundle: Annotated[LocalPath, Field(strict=False)] | None = None
-    """One bundle, whatever is activated; otherwise ``models`` must be given."""
-    models: Annotated[LocalPath, Field(strict=False)] | None = None
-    """The folder of installed bundles, of which the active one runs."""
-    require_trusted: bool = True
-    trust_dir: Annotated[LocalPath, Field(strict=False, validate_default=True)] = Path(TRUST_DIR)
-    ladder: Annotated[tuple[RungName, ...], Field(min_length=1, strict=False)] = ("cpu",)
-    deadline_s: Annotated[float, Field(ge=0.5, le=60.0)] = 3.0
-
-    @property
-    def trust(self) -> Trust:
-        """Whose signature is believed."""
-        return Trust(self.trust_dir, self.require_trusted)
-
-
-class StoreSection(_Section):
-    """``[store]``: how much disk the answers may take."""
-
-    quota_mb: Annotated[int, Field(ge=64, le=1_000_000)] = 8192
-
-
-class CalibrationSection(_Section):
-    """``[calibration]``: what is asked of the dermoscopes' colours."""
-
-    require: bool = False
-    """Refuse captures of a dermoscope without a valid profile, instead of answering them with a warning."""
-    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    """How long a profile holds that is made from now on."""
-    limits: dict[str, Annotated[float, Field(gt=0.0, strict=False)]] = {}
-    """Gates of `calibration.correction.gates.Limits` that are to differ; ``dermascan calibrate`` reads them too."""
-
-    @field_validator("limits")
-    @classmethod
-    def _known_gates(cls, value: dict[str, float]) -> dict[str, float]:
-        known = sorted(gate.name for gate in fields(Limits))
-        if unknown := [name for name in value if name not in known]:
-            raise ValueError(f"gates out of {known}, not {unknown}")
-        Limits(**value)
-        return value
-
-
-class MqttSection(_Section):
-    """``[mqtt]``: the broker that the cloud listens at. Absent: events wait in the outbox."""
-
-    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,253}$")]
-    port: Annotated[int, Field(ge=1, le=65535)] = 8883
-    ca: Annotated[LocalPath, Field(strict=False)] | None = None
-    """Whose signature on the broker's certificate is believed, and nobody else's. Given: TLS."""
-    cert: Annotated[LocalPath, Field(strict=False)] | None = None
-    """The device's certificate; its common name is the device's id."""
-    key: Annotated[LocalPath, Field(strict=False)] | None = None
-    username: str | None = None
-    password_file: Annotated[LocalPath, Field(strict=False)] | None = None
-    delivery: Literal["cloud-ack", "puback"] = "cloud-ack"
-    """Who says that an event has arrived: the cloud, or (where it cannot) the broker, which may lose it (F18)."""
-    allow_insecure: bool = False
-    """Without TLS to a broker elsewhere than on this machine."""
-    backlog_per_s: Annotated[float, Field(gt=0.0, le=1_000_000.0, strict=False)] = 500.0
-    """Events a second, at most, of what gathered while there was no connection (F20)."""
-
-    @property
-    def loopback(self) -> bool:
-        """Whether ``host`` is this machine."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-
-class CloudSection(_Section):
-    """``[cloud]``: whom the ``cloud`` rung asks, and how the two know each other."""
-
-    url: str
-    ca: Annotated[LocalPath, Field(strict=False)] | None = None
-    """Where it is given, nobody else's certificates are believed."""
-    cert: Annotated[LocalPath, Field(strict=False)] | None = None
-    key: Annotated[LocalPath, Field(strict=False)] | None = None
-    token_file: Annotated[LocalPath, Field(strict=False)] | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _only_a_host(cls, value: str) -> str:
-        parts = _split(value)
-        if parts is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-            raise ValueError("https://HOST or https://HOST:PORT, with nothing behind")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-            raise ValueError("https:// (http:// only to this very machine: 127.0.0.1, ::1 or localhost)")
-        return value.rstrip("/")
-
-
-def _split(url: str) -> SplitResult | None:
-    """A URL's parts; None where it has no usable scheme, host or port."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return None
-    return parts if usable and url.isprintable() and " " not in url else None
-
-
-class PrivacySection(_Section):
-    """``[privacy]``: what stands for patients outside the clinic."""
-
-    pseudonym_key_file: Annotated[LocalPath, Field(strict=False)] | None = None
-
-
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     device: DeviceSection
@@ -181,6 +48,8 @@ class Config(_Section):
     mqtt: MqttSection | None = None
     cloud: CloudSection | None = None
     privacy: PrivacySection = PrivacySection()
+    api: ApiSection | None = None
+    export: ExportSection | None = None
 
 
 def _sentence(path: Path, error: ErrorDetails) -> str:
@@ -264,6 +133,30 @@ def _cloud_faults(path: Path, config: Config) -> list[str]:
     return faults
 
 
+def _api_faults(path: Path, api: ApiSection | None) -> list[str]:
+    if api is None:
+        return []
+    if (api.cert is None) != (api.key is None):
+        given, other = ("cert", "key") if api.key is None else ("key", "cert")
+        return [f"{path}: api.{other}: is missing; api.{given} is given, and neither is of use alone"]
+    if api.cert is None and not api.loopback:
+        clear = "can be reached by other machines, which would send patients' data in the clear"
+        return [f'{path}: api.cert: is missing; {api.host} {clear}. Give cert and key, or host = "127.0.0.1"']
+    return []
+
+
+def _export_faults(path: Path, config: Config) -> list[str]:
+    if config.export is None:
+        return []
+    folder = config.export.folder
+    taken = [*(scope.folder for scope in config.dermoscopes), config.device.state_dir]
+    return [
+        f"{path}: export.folder = {str(folder)!r}: lies in {one}, which the agent itself uses; choose another folder"
+        for one in taken
+        if folder == one or one in folder.parents
+    ]
+
+
 def load_config(path: Path) -> Config:
     """Read and check a configuration file.
 
@@ -283,6 +176,7 @@ def load_config(path: Path) -> Config:
     except ValidationError as error:
         raise ConfigError("\n".join(_sentence(path, detail) for detail in error.errors())) from error
     faults = _duplicates(path, config) + _model_faults(path, config.inference)
-    if faults := faults + _mqtt_faults(path, config.mqtt) + _cloud_faults(path, config):
+    faults += _mqtt_faults(path, config.mqtt) + _cloud_faults(path, config)
+    if faults := faults + _api_faults(path, config.api) + _export_faults(path, config):
         raise ConfigError("\n".join(faults))
     return config

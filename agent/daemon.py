@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -20,22 +19,20 @@ import cv2
 from agent import __version__
 from agent.analysts import Analysts, Finished
 from agent.answer.colours import ShelfColours
-from agent.answer.pipeline import Analysis, Setting, merge_about
+from agent.answer.pipeline import Analysis, Setting
 from agent.blame import CrashLedger
-from agent.config import Config, DermoscopeSection
+from agent.config import Config
 from agent.fallback import cloud_settings, pseudonyms
-from agent.intake.capture import FileStamp
 from agent.intake.picture import DecodeLimits
-from agent.intake.reasons import Reason, refuse
-from agent.intake.sidecar import read_sidecar
-from agent.intake.watch import FolderWatch
 from agent.messages.envelope import Sender
 from agent.model import RunningModel
-from agent.publish import publish, publish_again
+from agent.publish import publish_again
 from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
 from agent.upkeep.colour_watches import ColourWatches
+from agent.upkeep.rounds import Rounds
+from agent.watching import Watches
 from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
 from engines.bundle import Bundle
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UPKEEP_S: Final = 10.0
 DECODING: Final = 2
 """Pictures that may be held at their full size at one time: 36 MB each at 12 megapixels."""
 RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -66,8 +62,6 @@ class Daemon:
         self.config = config
         self._on_finished = on_finished
         self._stop = threading.Event()
-        self._watches: dict[str, tuple[FolderWatch, threading.Thread]] = {}
-        self._upkeep = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
 
     def start(self) -> None:
         """Open the store and the engine, and begin to watch.
@@ -128,12 +122,21 @@ class Daemon:
         )
         self._analysts.start()
         self._model.follow(self._use)
-        for scope in config.dermoscopes:
-            self._watch(scope)
+        self._watches = Watches(config.dermoscopes, self._store, self._analysts, self._space, stop=self._stop)
+        self._watches.start()
         self._spool = Spool(self._store, config.device.state_dir, self._stop)
         self._spool.start()
         self._sync = self._start_sync()
+        self._upkeep = Rounds((self._finish_files,), self._jobs(), self._stop)
         self._upkeep.start()
+
+    def _finish_files(self) -> None:
+        """Write what a crash between commit and file left out."""
+        publish_again(self._store, self._setting.limits)
+
+    def _jobs(self) -> Sequence[Callable[[], object]]:
+        sync = () if self._sync is None else (self._sync.start,)  # does nothing while it lives (F22)
+        return (self._watches.replace_dead, self._watches.resolve_lost, self._analysts.try_again, *sync)
 
     def _start_sync(self) -> Publisher | None:
         config = self.config
@@ -158,8 +161,7 @@ class Daemon:
         self._analysts.join()
         self._upkeep.join()
         self._spool.join()
-        for _, thread in self._watches.values():
-            thread.join()
+        self._watches.join()
         if self._sync is not None:
             self._sync.stop()
         self._model.stop()
@@ -193,69 +195,3 @@ class Daemon:
         """Another bundle answers from now on; an analysis that has begun keeps its own."""
         self._setting = replace(self._setting, bundle=bundle, ladder=ladder)
         self._analysts.use(self._setting)
-
-    # Intake
-
-    def _watch(self, scope: DermoscopeSection) -> None:
-        known = self._store.known(scope.id)
-
-        def is_known(path: Path, stamp: FileStamp) -> bool:
-            return known.get(bytes(path)) == stamp
-
-        watch = FolderWatch(
-            scope.folder, scope.id, self._analysts.deliver, known=is_known, on_sidecar=self._late_sidecar
-        )
-        thread = threading.Thread(target=watch.run, args=(self._stop,), name=f"watch-{scope.id}", daemon=True)
-        self._watches[scope.id] = (watch, thread)
-        thread.start()
-
-    def _late_sidecar(self, path: Path) -> None:
-        """A sidecar closed: the scan of its picture takes it over if it was answered without one."""
-        for scan_id, capture_path in self._store.scans_without_metadata(path.with_suffix("")):
-            metadata, _ = merge_about({}, read_sidecar(capture_path))
-            if metadata and self._store.add_metadata(scan_id, metadata).result():
-                publish(self._store, scan_id, None)
-                log.info("scan %s: its sidecar came later and was added", scan_id)
-
-    # Upkeep
-
-    def _keep_up(self) -> None:
-        """Now and then: finish what a crash left half done, and replace a watch that died (F02)."""
-        looked_for: set[str] = set()
-        first = True
-        while first or not self._stop.wait(UPKEEP_S):
-            try:
-                if first:
-                    publish_again(self._store, self._setting.limits)
-                self._replace_dead_watches()
-                looked_for = self._resolve_lost(looked_for)
-                self._analysts.try_again()
-                if self._sync is not None:
-                    self._sync.start()  # does nothing while it lives (F22)
-            except Exception:
-                log.exception("upkeep broke off unexpectedly; it goes on at its next round")
-            first = False
-
-    def _replace_dead_watches(self) -> None:
-        for scope in self.config.dermoscopes:
-            if not self._watches[scope.id][1].is_alive() and not self._stop.is_set():
-                log.error("the watch of %s died; starting it again", scope.id)
-                self._watch(scope)
-
-    def _resolve_lost(self, looked_for: set[str]) -> set[str]:
-        """Refuse captures that were claimed, never finished, and are gone from a folder we believe (F03).
-
-        A capture must be missing at two looks, so that one that is being renamed is not given up.
-        """
-        missing = set()
-        for row in self._store.unfinished():
-            watch = self._watches[row.dermoscope_id][0] if row.dermoscope_id in self._watches else None
-            if watch is None or self._analysts.has_in_hand(row.identity) or not watch.missing(row.path):
-                continue
-            missing.add(row.scan_id)
-            if row.scan_id in looked_for:
-                gone = refuse(Reason.GONE)
-                self._store.reject(row.scan_id, gone.reason, gone.sentence).result()
-                self._space.wrote(publish(self._store, row.scan_id, None))
-                log.warning("scan %s rejected: its file is gone", row.scan_id)
-        return missing

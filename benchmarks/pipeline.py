@@ -32,6 +32,7 @@ from agent.daemon import Daemon
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.sidecar import Sidecar
 from agent.intake.watch import FolderWatch
+from agent.memory import give_memory_back
 from benchmarks.calibration import dear_corrector
 from benchmarks.captures import JPEG_12MP, JPEG_XGA, PNG_XGA, Kind, distinct, write
 from benchmarks.process import AgentProcess, peak_mb, resident_mb, write_config
@@ -296,6 +297,7 @@ def main() -> int:
     parser.add_argument("--idle-s", type=float, default=60, help="seconds of idling to measure (default 60)")
     parser.add_argument("--only", choices=("demo", "vit_b_16"), help="measure one bundle only")
     arguments = parser.parse_args()
+    give_memory_back()  # as `dermascan run` does
     rows = [measure_noticing(200)]
     with tempfile.TemporaryDirectory() as folder:
         print("making a randomly initialised ViT-B/16 to measure with ...", file=sys.stderr)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from agent.messages.catalogue import ALERT, COMMAND_REPLY, TELEMETRY, MessageType
 from agent.messages.envelope import Event, Sender, event_bytes
 from agent.records import ground_truth, outbox, verdicts
+from agent.records.audit import Actor
 from agent.records.connection import Connection
 from agent.records.ground_truth import GroundTruthOutcome, GroundTruthRow
 from agent.records.outbox import OutboxRow, OutboxStats
@@ -106,6 +107,7 @@ class CloudSide:
         *,
         verdict_id: str | None = None,
         given_at: str | None = None,
+        actor: Actor | None = None,
     ) -> Future[str]:
         """Keep what a clinician or pathologist said of a scan, and tell the cloud: one transaction; gives its id.
 
@@ -117,13 +119,14 @@ class CloudSide:
             note: in their own words; stays on the device.
             verdict_id: where it may come twice; the second time nothing is done.
             given_at: when, where that was not now (RFC 3339, UTC, milliseconds).
+            actor: who is known to have sent it, for the audit; None: a command on the device.
 
         The future raises UnknownScan, or VerdictRefused with a sentence.
         """
         now = self._time()
         at = given_at or now
         trusted = self._clock_trusted() and at <= now
-        given = Given(verdict_id or str(uuid.uuid4()), scan_id, diagnosis, source, by, note, at, trusted)
+        given = Given(verdict_id or str(uuid.uuid4()), scan_id, diagnosis, source, by, note, at, trusted, actor)
         return self._submit_posting(lambda db: verdicts.give(db, self._sender, given))
 
     def verdicts(self, scan_id: str) -> list[Verdict]:

@@ -84,7 +84,7 @@ def feedback(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def hand_over(state_dir: Path, order: spool.VerdictOrder | spool.RetryOrder) -> bool:
+def hand_over(state_dir: Path, order: spool.AnyOrder) -> bool:
     """Put an order into the spool, and wait a little for a running agent; True where it has done it.
 
     Raises:

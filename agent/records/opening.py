@@ -6,10 +6,11 @@ import fcntl
 import logging
 import os
 import sqlite3
+from datetime import datetime, timezone
 from pathlib import Path
 
 from agent.messages.envelope import Sender
-from agent.records import quarantine, scans, sqlite_version, verdicts
+from agent.records import audit, quarantine, scans, sqlite_version, verdicts
 from agent.records.errors import StoreError
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
@@ -185,6 +186,7 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
                 connection, sender
             )
             told = ", ".join(f"{count} {what}" for what, count in saved.items())
+            audit.append(connection, _salvaged(damaged, saved))
             logger.error("%s: carried over into the new database: %s", damaged, told)
     finally:
         connection.close()
@@ -194,6 +196,13 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
     sync_folder(state_dir)
     if damaged is not None:
         quarantine.finish(damaged, told)
+
+
+def _salvaged(damaged: Path, saved: dict[str, int]) -> audit.Entry:
+    detail = {"carried_over": saved, "quarantine": damaged.name}
+    at = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # Nobody vouches for the clock here.
+    return audit.entry(audit.AGENT, audit.AuditAction.SALVAGE, None, detail, at=at, clock_trusted=False)
 
 
 def _remove(unborn: Path) -> None:

@@ -15,8 +15,18 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-_TABLES = ("scans", "sightings", "outbox", "streams", "colour_watches", "verdicts", "ground_truth", "commands_seen")
-"""In the order that foreign keys ask for."""
+_TABLES = (
+    "scans",
+    "sightings",
+    "outbox",
+    "streams",
+    "colour_watches",
+    "verdicts",
+    "ground_truth",
+    "commands_seen",
+    "audit",
+)
+"""In the order that foreign keys ask for. Rows of the audit come as they are: its chain tells what is missing."""
 _JSON = {"metadata", "result", "suggestion", "data"}
 
 

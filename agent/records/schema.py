@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x44534544
 """``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
 
 TABLES = (
@@ -175,6 +175,40 @@ THE_CLOUD_SPEAKS = (
     """,
 )
 
+WHO_DID_WHAT = (
+    # Append-only, and each row sealed with the one before it. An action that this version does not know stays (F29).
+    """
+    CREATE TABLE audit (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at TEXT NOT NULL,
+        clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
+        boot_id TEXT NOT NULL,
+        who TEXT NOT NULL,
+        role TEXT NOT NULL,
+        action TEXT NOT NULL,
+        subject TEXT,
+        detail TEXT NOT NULL,
+        reference TEXT UNIQUE,
+        previous_hash TEXT NOT NULL,
+        hash TEXT NOT NULL UNIQUE
+    ) STRICT
+    """,
+    """
+    CREATE TRIGGER audit_stays_as_it_is BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit is never changed'); END
+    """,
+    """
+    CREATE TRIGGER audit_stays BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'nothing is ever deleted from the audit'); END
+    """,
+    # INSERT OR REPLACE deletes without asking the trigger above.
+    """
+    CREATE TRIGGER audit_is_only_added_to BEFORE INSERT ON audit
+    WHEN EXISTS (SELECT 1 FROM audit WHERE seq = NEW.seq OR hash = NEW.hash OR reference = NEW.reference)
+    BEGIN SELECT RAISE(ABORT, 'nothing in the audit is ever replaced'); END
+    """,
+)
+
 
 def migrations() -> Migrations:
     """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
@@ -200,6 +234,12 @@ def migrations() -> Migrations:
         for statement in THE_CLOUD_SPEAKS:
             db.execute(statement)
         db.execute("PRAGMA user_version = 3")
+
+    @steps()
+    def m004_who_did_what(db: Database) -> None:
+        for statement in WHO_DID_WHAT:
+            db.execute(statement)
+        db.execute("PRAGMA user_version = 4")
 
     return steps
 

@@ -14,12 +14,13 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent.messages.parts import DiagnosisClass, ScanId
 from agent.messages.verdicts import VerdictSource
+from agent.records.audit import SHELL, AuditAction
 from agent.records.checkpoint import Rarely
 from agent.records.errors import StoreClosed, StoreError, UnknownScan, VerdictRefused
 from agent.records.results import FOLDER_MODE, TEMPORARY, write_atomically
@@ -63,11 +64,22 @@ class RetryOrder(_Order):
     event_id: str | None
 
 
-Order = Annotated[VerdictOrder | RetryOrder, Field(discriminator="order")]
-_READER: Final[TypeAdapter[VerdictOrder | RetryOrder]] = TypeAdapter(Order)
+class AuditOrder(_Order):
+    """Keep in the audit what a command did."""
+
+    order: Literal["audit"] = "audit"
+    action: Literal["token-created", "token-revoked", "export"]
+    who: Annotated[str, Field(min_length=1, max_length=200)]
+    subject: Annotated[str, Field(max_length=200)]
+    detail: dict[str, str | int | bool | None]
+    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
 
 
-def place(state_dir: Path, order: VerdictOrder | RetryOrder) -> Path:
+AnyOrder: TypeAlias = VerdictOrder | RetryOrder | AuditOrder
+_READER: Final[TypeAdapter[AnyOrder]] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="order")])
+
+
+def place(state_dir: Path, order: AnyOrder) -> Path:
     """Put an order into the spool; it is durable when this returns. The name keeps the order of asking.
 
     Raises:
@@ -142,10 +154,17 @@ class Spool:
                 done += 1
         return done
 
-    def _do(self, order: VerdictOrder | RetryOrder) -> None:
+    def _do(self, order: AnyOrder) -> None:
         if isinstance(order, RetryOrder):
             count = self._store.outbox_retry(order.event_id).result()
             log.info("%d events that had been given up are to be sent again", count)
+            return
+        if isinstance(order, AuditOrder):
+            action, reference = AuditAction(order.action), f"order:{order.id}"
+            kept = self._store.audit(
+                action, order.who, SHELL, order.subject, order.detail, at=order.at, reference=reference
+            )
+            kept.result()
             return
         self._store.verdict(
             order.scan_id,
@@ -194,7 +213,7 @@ def _sweep(folder: Path) -> None:
             log.warning("%s: %s", leftover, error.strerror)
 
 
-def _read(path: Path) -> VerdictOrder | RetryOrder:
+def _read(path: Path) -> AnyOrder:
     """Read an order; raises ValueError with a sentence where it is none."""
     with path.open("rb") as file:
         content = file.read(LARGEST_BYTES + 1)

@@ -19,6 +19,8 @@ from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
 from agent.messages.envelope import Sender
 from agent.records import queries, scans, watches
+from agent.records.audit import Actor, AuditAction
+from agent.records.audit_side import AuditSide
 from agent.records.checkpoint import Checkpointer
 from agent.records.cloud_side import CloudSide, Posting
 from agent.records.connection import Connection
@@ -32,7 +34,9 @@ from agent.records.scans import Claim, ClaimOutcome, Received
 from agent.records.writer import Writer
 
 __all__ = [
+    "Actor",
     "AlreadyTerminal",
+    "AuditAction",
     "Claim",
     "ClaimOutcome",
     "Clocks",
@@ -74,7 +78,7 @@ class Clocks:
     trusted: Callable[[], bool] = _nobody_vouches
 
 
-class Store(CloudSide):
+class Store(CloudSide, AuditSide):
     """Owner of the database of one ``state_dir``. Its methods may be called from any thread.
 
     Those that write return a future, kept once the change is on the disk. It raises ``StoreFull`` where there was no

@@ -16,7 +16,8 @@ from agent.messages.catalogue import FEEDBACK
 from agent.messages.envelope import Sender, event_bytes
 from agent.messages.parts import DiagnosisClass
 from agent.messages.verdicts import Feedback, VerdictSource
-from agent.records import outbox
+from agent.records import audit, outbox
+from agent.records.audit import SHELL, Actor, AuditAction, Entry
 from agent.records.connection import Connection
 from agent.records.errors import UnknownScan, VerdictRefused
 from agent.records.messages import event_id_of
@@ -39,6 +40,8 @@ class Given:
     at: str
     """RFC 3339, UTC, milliseconds."""
     clock_trusted: bool
+    actor: Actor | None = None
+    """Who is known to have sent it, for the audit; None: a command on the device."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def give(db: Connection, sender: Sender, given: Given) -> str:
         ),
     ).fetchall()[0]
     _post(db, sender, _one(db, seq))
+    audit.append(db, _audited(given))
     return given.verdict_id
 
 
@@ -188,6 +192,18 @@ def _judged(db: Connection, scan_id: str) -> tuple[str | None, str, dict[str, An
         "model_version": answer["model_version"],
     }
     return image_sha256, finished_at, suggestion
+
+
+def _audited(given: Given) -> Entry:
+    return audit.entry(
+        given.actor or Actor(given.by or "unnamed", SHELL),
+        AuditAction.VERDICT,
+        given.scan_id,
+        {"verdict_id": given.verdict_id, "source": given.source},
+        at=given.at,
+        clock_trusted=given.clock_trusted,
+        reference=f"verdict:{given.verdict_id}",
+    )
 
 
 def _post(db: Connection, sender: Sender, verdict: Verdict) -> None:

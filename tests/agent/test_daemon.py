@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from agent import analysts
-from agent import daemon as daemon_module
+from agent import analysts, watching
 from agent.answer.scan import ScanState
 from agent.blame import CrashLedger
 from agent.intake.reasons import Reason
+from agent.records.space import SpaceGuard
+from agent.upkeep import rounds
 from tests.faults.running import running
 
 WriteConfig = Callable[..., Path]
@@ -103,7 +104,7 @@ def test_a_capture_that_is_gone_is_refused_and_one_in_a_lost_folder_is_not(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, folder = write_config(), tmp_path / "scope-1"
-    monkeypatch.setattr(daemon_module, "UPKEEP_S", 0.2)
+    monkeypatch.setattr(rounds, "UPKEEP_S", 0.2)
     with running(config) as (daemon, commits):
         (folder / "kept.png").write_bytes(picture(5))  # the folder is known now
         commits.wait(lambda by_name: "kept.png" in by_name)
@@ -191,7 +192,7 @@ def test_intake_waits_while_the_quota_is_used_up(
 ) -> None:
     monkeypatch.setattr(analysts, "FULL_RETRY_S", 0.1)
     full = [True]
-    monkeypatch.setattr(daemon_module.SpaceGuard, "full", lambda self: full[0])
+    monkeypatch.setattr(SpaceGuard, "full", lambda self: full[0])
     with running(write_config()) as (daemon, commits):
         (tmp_path / "scope-1" / "a.png").write_bytes(picture())
         assert daemon.wait_ready(20)
@@ -205,8 +206,8 @@ def test_intake_waits_while_the_quota_is_used_up(
 def test_a_watch_that_died_is_replaced(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_module, "UPKEEP_S", 0.2)
-    real = daemon_module.FolderWatch.run
+    monkeypatch.setattr(rounds, "UPKEEP_S", 0.2)
+    real = watching.FolderWatch.run
     calls = []
 
     def dies_once(self: object, stop: object) -> None:
@@ -214,7 +215,7 @@ def test_a_watch_that_died_is_replaced(
         if len(calls) > 1:
             real(self, stop)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(daemon_module.FolderWatch, "run", dies_once)
+    monkeypatch.setattr(watching.FolderWatch, "run", dies_once)
     with running(write_config()) as (_, commits):
         (tmp_path / "scope-1" / "a.png").write_bytes(picture())
         commits.wait(lambda by_name: "a.png" in by_name)
@@ -224,7 +225,7 @@ def test_a_watch_that_died_is_replaced(
 def test_an_unexpected_fault_of_ours_is_tried_again_without_a_restart(
     write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon_module, "UPKEEP_S", 0.2)
+    monkeypatch.setattr(rounds, "UPKEEP_S", 0.2)
     real = analysts.analyse
     calls = []
 

@@ -8,8 +8,9 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,8 @@ class Broker:
         ca: with one: mutual TLS, access by certificate name. Without: plain and anonymous.
         settings: more lines of ``mosquitto.conf``; ``acl_file`` here takes the place of the usual one.
         port: to listen on; a free one where None.
+        host: the address to listen on.
+        within: words of a command that runs it in another place, a network namespace; ``host`` is there.
     """
 
     def __init__(
@@ -63,7 +66,10 @@ class Broker:
         ca: CertificateAuthority | None = None,
         settings: Mapping[str, str] | None = None,
         port: int | None = None,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
     ) -> None:
+        self.host, self.within = host, tuple(within)
         self._program = mosquitto_path()
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,12 +88,12 @@ class Broker:
         if ca is None:
             lines["allow_anonymous"] = "true"
         else:
-            server = ca.server()
+            server = ca.server(addresses=(host,))
             access = folder / "access"
             access.write_text(ACCESS, encoding="utf-8")
             lines["acl_file"] = str(access)
         lines |= settings or {}
-        listener = [f"listener {self.port} 127.0.0.1"]
+        listener = [f"listener {self.port} {host}"]
         if ca is not None:
             listener += [
                 f"cafile {ca.cert}",
@@ -105,15 +111,25 @@ class Broker:
     def start(self) -> Broker:
         """Start it, and wait until it listens."""
         self._process = subprocess.Popen(
-            [self._program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*self.within, self._program, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + 10.0
         while time.monotonic() < until:
             assert self._process.poll() is None, self.log.read_text() if self.log.exists() else "it ended at once"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+            if self._listens():
                 return self
             time.sleep(0.01)
         raise AssertionError("mosquitto does not listen")
+
+    def _listens(self) -> bool:
+        if self.within:  # it cannot be reached from here
+            probe = f"import socket; socket.create_connection(({self.host!r}, {self.port}), 1.0)"
+            return (
+                subprocess.run([*self.within, sys.executable, "-c", probe], stderr=subprocess.DEVNULL).returncode == 0
+            )
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
+            return True
+        return False
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""

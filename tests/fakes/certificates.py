@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -49,9 +50,11 @@ class CertificateAuthority:
         """What is believed by whoever believes this CA."""
         self.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def server(self, name: str = "server", *, not_yet: bool = False) -> Issued:
+    def server(
+        self, name: str = "server", *, not_yet: bool = False, addresses: Collection[str] = ("127.0.0.1",)
+    ) -> Issued:
         """For a broker or a web server on this machine."""
-        hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        hosts = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(one)) for one in addresses)]
         begin = datetime.now(timezone.utc) + 10 * _DAY if not_yet else None
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, hosts=hosts, begin=begin)
 

@@ -1,0 +1,102 @@
+"""The dermoscopes' folders: a watch for each, which is replaced when it dies, and what becomes of captures that go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.analysts import Analysts
+from agent.answer.pipeline import merge_about
+from agent.intake.capture import FileStamp
+from agent.intake.reasons import Reason, refuse
+from agent.intake.sidecar import read_sidecar
+from agent.intake.watch import FolderWatch
+from agent.publish import publish
+from agent.records.space import SpaceGuard
+from agent.records.store import Store
+from agent.sections import DermoscopeSection
+
+log = logging.getLogger(__name__)
+
+
+class Watches:
+    """Owner of the watches. Start once; set ``stop`` and join."""
+
+    def __init__(
+        self,
+        dermoscopes: Sequence[DermoscopeSection],
+        store: Store,
+        analysts: Analysts,
+        space: SpaceGuard,
+        *,
+        stop: threading.Event,
+    ) -> None:
+        self._dermoscopes, self._store, self._analysts, self._space = dermoscopes, store, analysts, space
+        self._stop = stop
+        self._watches: dict[str, tuple[FolderWatch, threading.Thread]] = {}
+        self._looked_for: set[str] = set()
+
+    def start(self) -> None:
+        """Begin to watch every folder."""
+        for scope in self._dermoscopes:
+            self._watch(scope)
+
+    def join(self) -> None:
+        """Wait for the watches' end, once ``stop`` is set."""
+        for _, thread in self._watches.values():
+            thread.join()
+
+    def believed(self, dermoscope_id: str) -> bool:
+        """Whether a dermoscope's folder is there, and is the one that it was (F03)."""
+        watch = self._watches.get(dermoscope_id)
+        return watch is not None and watch[0].believed
+
+    def _watch(self, scope: DermoscopeSection) -> None:
+        known = self._store.known(scope.id)
+
+        def is_known(path: Path, stamp: FileStamp) -> bool:
+            return known.get(bytes(path)) == stamp
+
+        watch = FolderWatch(
+            scope.folder, scope.id, self._analysts.deliver, known=is_known, on_sidecar=self._late_sidecar
+        )
+        thread = threading.Thread(target=watch.run, args=(self._stop,), name=f"watch-{scope.id}", daemon=True)
+        self._watches[scope.id] = (watch, thread)
+        thread.start()
+
+    def _late_sidecar(self, path: Path) -> None:
+        """A sidecar closed: the scan of its picture takes it over if it was answered without one."""
+        for scan_id, capture_path in self._store.scans_without_metadata(path.with_suffix("")):
+            metadata, _ = merge_about({}, read_sidecar(capture_path))
+            if metadata and self._store.add_metadata(scan_id, metadata).result():
+                publish(self._store, scan_id, None)
+                log.info("scan %s: its sidecar came later and was added", scan_id)
+
+    # Upkeep
+
+    def replace_dead(self) -> None:
+        """Start a watch again that died (F02)."""
+        for scope in self._dermoscopes:
+            if not self._watches[scope.id][1].is_alive() and not self._stop.is_set():
+                log.error("the watch of %s died; starting it again", scope.id)
+                self._watch(scope)
+
+    def resolve_lost(self) -> None:
+        """Refuse captures that were claimed, never finished, and are gone from a folder we believe (F03).
+
+        A capture must be missing at two looks, so that one that is being renamed is not given up.
+        """
+        missing = set()
+        for row in self._store.unfinished():
+            watch = self._watches[row.dermoscope_id][0] if row.dermoscope_id in self._watches else None
+            if watch is None or self._analysts.has_in_hand(row.identity) or not watch.missing(row.path):
+                continue
+            missing.add(row.scan_id)
+            if row.scan_id in self._looked_for:
+                gone = refuse(Reason.GONE)
+                self._store.reject(row.scan_id, gone.reason, gone.sentence).result()
+                self._space.wrote(publish(self._store, row.scan_id, None))
+                log.warning("scan %s rejected: its file is gone", row.scan_id)
+        self._looked_for = missing

@@ -1,0 +1,45 @@
+"""Memory goes back to the system: measured in a process of its own, as the setting is one of the whole process."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, threading
+import numpy as np
+import psutil
+from agent.memory import give_memory_back
+
+if sys.argv[1] == "given back":
+    assert give_memory_back()
+me = psutil.Process()
+np.ones(30 << 20, np.uint8)  # and gone: glibc learns from it what size to keep
+before = me.memory_info().rss
+
+def pictures():
+    for _ in range(5):
+        held = [np.ones(8 << 20, np.uint8) for _ in range(4)]
+        kept.append(bytearray(100))  # lies behind them, and keeps a pool from shrinking
+        del held
+
+kept = []
+threads = [threading.Thread(target=pictures) for _ in range(6)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print((me.memory_info().rss - before) >> 20)
+"""
+
+
+def kept_mb(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_what_six_threads_held_goes_back() -> None:
+    assert kept_mb("given back") <= 4
