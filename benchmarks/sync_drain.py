@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import ssl
 import sys
@@ -17,6 +18,8 @@ import numpy as np
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
+from agent.messages.catalogue import RESULT
+from agent.messages.envelope import Sender, event_bytes
 from agent.sync.limits import SyncLimits
 from benchmarks.sync_device import Results, open_store
 from benchmarks.sync_scene import FORGETFUL, DeviceProcess, Memory, Scene, until
@@ -110,13 +113,18 @@ def _in_ledger(ledger: Path, device_id: str) -> int:
 
 def _bare(scene: Scene, files: Issued, sample: bytes, count: int) -> Bare:
     """Events like the device's own, each with an id of its own, which the cloud commits as it does the device's."""
-    own = sample.replace(b"/device-1", b"/bare")
-    (old,) = (part.split(b'"')[3] for part in [own[own.rindex(b'"id":') - 1 :]])
-    payloads = [own.replace(old, str(uuid.uuid4()).encode()) for _ in range(count)]
+    own = json.loads(sample)
+    data, sender = own["data"] | {"device_id": "bare"}, Sender("clinic-1", "bare", "9.9")
+    payloads = [
+        event_bytes(
+            *(sender, RESULT), event_id=str(uuid.uuid4()), subject=own["subject"], seq=None, time=own["time"], data=data
+        )
+        for _ in range(count)
+    ]
     before = _in_ledger(scene.ledger, "bare")
     started = time.monotonic()
     rate = bare_loop(scene, files, payloads, SyncLimits().window)
-    until(lambda: _in_ledger(scene.ledger, "bare") >= before + count, 600, "the bare loop's events in the ledger")
+    until(lambda: _in_ledger(scene.ledger, "bare") >= before + count, 60 + count / 50, "the bare loop's events in the ledger")
     return Bare(count, rate, count / (time.monotonic() - started))
 
 
@@ -165,6 +173,6 @@ def measure(folder: Path, rows: int, bare_events: int) -> Drain:
 if __name__ == "__main__":
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=sys.argv[3] if len(sys.argv)>3 else None) as name:
         one = measure(Path(name), int(sys.argv[1]), int(sys.argv[2]))
         print({k: v for k, v in vars(one).items() if k != "fresh_ms"}, one.fresh(), one.taken_per_s / one.bare_per_s)

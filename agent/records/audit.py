@@ -85,6 +85,10 @@ class AuditRow(Entry):
     previous_hash: str
     hash: str
 
+    def says(self, subject: str | None, detail: Mapping[str, Any]) -> bool:
+        """Whether it is of this subject, with this detail."""
+        return self.subject == subject and self.detail == canonical(dict(detail))
+
 
 COLUMNS: Final = ("seq", *Entry.__dataclass_fields__, "previous_hash", "hash")
 
@@ -183,9 +187,10 @@ def head(db: Connection) -> tuple[int, str]:
 def last_of(db: Connection, prefix: str) -> AuditRow | None:
     """The last row whose reference begins so; None where there is none."""
     found = db.execute(
-        "SELECT seq FROM audit WHERE substr(reference, 1, ?) = ? ORDER BY seq DESC LIMIT 1", (len(prefix), prefix)
+        "SELECT max(seq) FROM audit WHERE reference >= ? AND reference < ?",
+        (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)),
     ).fetchone()
-    return None if found is None else some(db, found[0] - 1, 1)[0]
+    return None if found[0] is None else some(db, found[0] - 1, 1)[0]
 
 
 @cache

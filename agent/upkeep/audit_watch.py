@@ -84,7 +84,7 @@ class AuditWatch:
             "verification_id": event.verification_id,
         }
         if event.override is not None:
-            detail |= {"overridden_by": event.override.name, "reason": event.override.reason}
+            detail["overridden_by"] = event.override.name  # why, in his own words, stays in the record (F30)
         at = event.at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return self._store.audit(
             AuditAction.CALIBRATION if event.override is None else AuditAction.OVERRIDE,
@@ -138,7 +138,7 @@ class AuditWatch:
                 "outcome": "given up",
                 "manifest_sha256": installed.manifest_sha256,
                 "stage": failure.stage.value,
-                "reason": failure.reason[:1000],
+                "reason": failure.reason[:300],
                 "given_up_at": failure.at,
             },
             reference=f"given-up:{installed.bundle}:{installed.manifest_sha256}:{failure.at}",
@@ -151,7 +151,7 @@ def _committed(state: Activation) -> dict[str, Any]:
     return {
         "outcome": "committed",
         "manifest_sha256": committed.installed.manifest_sha256,
-        "verified_by": committed.verified_by[:1000],
+        "verified_by": committed.verified_by[:300],
         "committed_at": committed.at,
     }
 
