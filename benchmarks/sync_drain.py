@@ -22,7 +22,7 @@ from agent.messages.catalogue import RESULT
 from agent.messages.envelope import Sender, event_bytes
 from agent.sync.limits import SyncLimits
 from benchmarks.sync_device import Results, open_store
-from benchmarks.sync_scene import FORGETFUL, DeviceProcess, Memory, Scene, until
+from benchmarks.sync_scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
 from tests.fakes.certificates import Issued
 
 QUEUE = FORGETFUL | {"max_queued_messages": "0"}
@@ -35,7 +35,8 @@ class Bare:
 
     events: int
     to_puback_per_s: float
-    to_ledger_per_s: float
+    to_ledger_per_s: float | None
+    """None with the quick cloud."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,6 @@ class Drain:
 
     rows: int
     row_bytes: int
-    seconds: float
-    """Until the outbox had kept the cloud's word on the last row."""
     taken_per_s: float
     """By the broker's PUBACK, as the bare loop is measured."""
     settled_per_s: float
@@ -53,7 +52,8 @@ class Drain:
     bare: tuple[Bare, Bare]
     fresh_ms: tuple[float, ...]
     memory: str
-    books: str
+    books: Books | None
+    """None with the quick cloud, which keeps nothing."""
 
     @property
     def bare_per_s(self) -> float:
@@ -62,8 +62,8 @@ class Drain:
 
     @property
     def bare_to_ledger_per_s(self) -> float:
-        """Mean of the two bare loops, to the commit in the cloud."""
-        return sum(one.to_ledger_per_s for one in self.bare) / 2
+        """Mean of the two bare loops, to the commit in the cloud; 0 with the quick cloud."""
+        return sum(one.to_ledger_per_s or 0.0 for one in self.bare) / 2
 
     def fresh(self) -> tuple[float, float, float]:
         """p50, p99 and the longest way of a fresh result, in ms."""
@@ -111,68 +111,75 @@ def _in_ledger(ledger: Path, device_id: str) -> int:
         return int(database.execute(sql, (device_id,)).fetchone()[0])
 
 
-def _bare(scene: Scene, files: Issued, sample: bytes, count: int) -> Bare:
-    """Events like the device's own, each with an id of its own, which the cloud commits as it does the device's."""
+def _bare(scene: Scene, files: Issued, sample: bytes, count: int, *, kept: bool) -> Bare:
+    """Events like the device's own, each with an id of its own, which the cloud takes as it does the device's."""
     own = json.loads(sample)
     data, sender = own["data"] | {"device_id": "bare"}, Sender("clinic-1", "bare", "9.9")
-    payloads = [
-        event_bytes(
-            *(sender, RESULT), event_id=str(uuid.uuid4()), subject=own["subject"], seq=None, time=own["time"], data=data
-        )
-        for _ in range(count)
-    ]
-    before = _in_ledger(scene.ledger, "bare")
+    about = {"subject": own["subject"], "seq": None, "time": own["time"], "data": data}
+    payloads = [event_bytes(sender, RESULT, event_id=str(uuid.uuid4()), **about) for _ in range(count)]
+    before = _in_ledger(scene.ledger, "bare") if kept else 0
     started = time.monotonic()
     rate = bare_loop(scene, files, payloads, SyncLimits().window)
-    until(lambda: _in_ledger(scene.ledger, "bare") >= before + count, 60 + count / 50, "the bare loop's events in the ledger")
+    if not kept:
+        return Bare(count, rate, None)
+    limit_s = 60.0 + count / 100
+    until(lambda: _in_ledger(scene.ledger, "bare") >= before + count, limit_s, "the bare loop's events in the ledger")
     return Bare(count, rate, count / (time.monotonic() - started))
 
 
-def measure(folder: Path, rows: int, bare_events: int) -> Drain:
-    """Make a backlog, let it go, and publish bare before and after."""
+def make_backlog(state_dir: Path, rows: int) -> bytes:
+    """Results in an outbox; returns one event's bytes."""
+    print(f"making a backlog of {rows} results ...", file=sys.stderr)
+    with open_store(state_dir, "device-1") as store:
+        Results(store, "device-1", "clinic-1").add_many(range(rows))
+        (first,) = store.outbox_due(1, fresh_after_seq=0)
+    return first.event
+
+
+def measure(folder: Path, rows: int, bare_events: int, *, quick: bool, **mqtt: Any) -> Drain:
+    """Make a backlog, let it go, and publish bare before and after.
+
+    Args:
+        folder: for everything.
+        rows: of the backlog.
+        bare_events: of each bare loop.
+        quick: the other side is `benchmarks.sync_quick_cloud`, not the reference cloud.
+        mqtt: what is to differ in ``[mqtt]``.
+    """
     with Scene(folder, QUEUE) as scene:
-        print(f"making a backlog of {rows} results ...", file=sys.stderr)
-        state = scene.folder / "state"
-        with open_store(state, "device-1") as store:
-            started = time.monotonic()
-            Results(store, "device-1", "clinic-1").add_many(range(rows))
-            print(f"  {rows / (time.monotonic() - started):.0f} a second", file=sys.stderr)
-            (first,) = store.outbox_due(1, fresh_after_seq=0)
+        sample = make_backlog(scene.folder / "state", rows)
         files = scene.ca.device("bare")
-        with scene.cloud() as cloud:
+        with scene.quick_cloud() if quick else scene.cloud() as cloud:
             until(lambda: cloud.lines, 30, "the cloud's start")
-            print("publishing bare ...", file=sys.stderr)
-            before = _bare(scene, files, first.event, bare_events)
-            print(f"  {before}\ndraining ...", file=sys.stderr)
-            plan = scene.plan(fresh_every_s=1.0, say_every_s=0.2)
+            before = _bare(scene, files, sample, bare_events, kept=not quick)
+            print(f"{before}\ndraining ...", file=sys.stderr)
+            plan = scene.plan(mqtt=scene.mqtt(**mqtt), fresh_every_s=1.0, say_every_s=0.2)
             with DeviceProcess(plan) as device, Memory.of(device.process.pid) as memory:
-                device.wait_for(lambda word: word.counts["sent"] > 0, 60, "the first event")
-                first_at = next(word.at for word in device.words if word.counts["sent"] > 0) - 0.2
-                device.wait_for(lambda word: word.counts["taken"] >= rows, 3600, "the broker has everything")
-                taken_at = next(word.at for word in device.words if word.counts["taken"] >= rows)
-                device.wait_for(lambda word: word.waiting <= word.fresh_open + 1, 3600, "the outbox is empty")
-                settled_at = next(word.at for word in device.words if word.counts["acknowledged"] >= rows)
+                device.wait_for(lambda word: word.counts["acknowledged"] >= rows, 3600, "the backlog is empty")
+                device.wait_for(lambda word: word.waiting <= 1, 60, "the outbox is empty")
                 device.stop()
-                fresh = device.words[-1].fresh_ms
-            print(f"  {rows / (settled_at - first_at):.0f} a second\npublishing bare again ...", file=sys.stderr)
-            after = _bare(scene, files, first.event, bare_events)
-        books = scene.books()
+                words = device.words
+            after = _bare(scene, files, sample, bare_events, kept=not quick)
+        books = None if quick else scene.books()
+    begin = max(word.at for word in words if word.counts["sent"] == 0)
+    took = {
+        name: min(word.at for word in words if word.counts[name] >= rows) - begin for name in ("taken", "acknowledged")
+    }
     return Drain(
-        rows,
-        len(first.event),
-        settled_at - first_at,
-        rows / (taken_at - first_at),
-        rows / (settled_at - first_at),
-        (before, after),
-        tuple(fresh),
-        memory.said(),
-        str(books),
+        rows=rows,
+        row_bytes=len(sample),
+        taken_per_s=rows / took["taken"],
+        settled_per_s=rows / took["acknowledged"],
+        bare=(before, after),
+        fresh_ms=tuple(words[-1].fresh_ms),
+        memory=memory.said(),
+        books=books,
     )
 
 
 if __name__ == "__main__":
     import tempfile
 
-    with tempfile.TemporaryDirectory(dir=sys.argv[3] if len(sys.argv)>3 else None) as name:
-        one = measure(Path(name), int(sys.argv[1]), int(sys.argv[2]))
-        print({k: v for k, v in vars(one).items() if k != "fresh_ms"}, one.fresh(), one.taken_per_s / one.bare_per_s)
+    with tempfile.TemporaryDirectory() as name:
+        one = measure(Path(name), int(sys.argv[1]), int(sys.argv[2]), quick=sys.argv[3] == "quick", delivery=sys.argv[4])
+        print({k: v for k, v in vars(one).items() if k != "fresh_ms"}, one.fresh(), one.settled_per_s / one.bare_per_s)

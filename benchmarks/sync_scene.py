@@ -256,6 +256,12 @@ class Scene:
             within=self.broker.within,
         )
 
+    def quick_cloud(self) -> _Process:
+        """`benchmarks.sync_quick_cloud` at this broker."""
+        files = self._cloud_files
+        where = (self.broker.host, str(self.broker.port), str(self.ca.cert), str(files.cert), str(files.key))
+        return _Process([sys.executable, "-m", "benchmarks.sync_quick_cloud", *where], self.folder / "quick.log")
+
     def mqtt(self, device_id: str = "device-1", **more: Any) -> dict[str, Any]:
         """Section ``[mqtt]`` of a device at this broker."""
         files = self.ca.device(device_id)

@@ -184,6 +184,7 @@ class Link:
             log.error("%s", self.trouble)
         else:
             self.trouble = None
+            log.info("subscribed at %s:%d", self._settings.host, self._settings.port)
             self.subscribed.set()
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:

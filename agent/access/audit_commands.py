@@ -93,7 +93,7 @@ def export_audit(arguments: argparse.Namespace) -> int:
             rows.writerow(COLUMNS)
         for row in rows_since(_state_dir(arguments), arguments.since):
             if rows is not None:
-                rows.writerow([_cell(value) for value in (asdict(row)[name] for name in COLUMNS)])
+                rows.writerow([_cell(getattr(row, name)) for name in COLUMNS])
             else:
                 print(json.dumps(exported(row), ensure_ascii=False))
     except StoreError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -50,25 +51,18 @@ def read_private(path: Path) -> bytes | None:
     try:
         _check_folder(path.parent)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            _check_file(path, os.fstat(handle))
+            content = _read(handle)
+        finally:
+            os.close(handle)
     except FileNotFoundError:
         return None
     except PermissionError as error:
         raise AccessError(f"{path}: belongs to another user: chown {os.geteuid()} {path.parent} {path}") from error
     except OSError as error:
-        raise AccessError(
-            f"{path}: cannot be read ({error.strerror}): move it away; dermascan token create makes a new one"
-        ) from error
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise AccessError(f"{path}: is no plain file: move it away; dermascan token create makes a new one")
-        _check_owner(path, status)
-        if status.st_mode & 0o077:
-            raise AccessError(
-                f"{path}: others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 {path}; if it was "
-                "like this for long, replace every token in it"
-            )
-        content = file.read(LARGEST_BYTES + 1)
+        why = "is a link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
+        raise AccessError(f"{path}: {why}: move it away; dermascan token create makes a new one") from error
     if len(content) > LARGEST_BYTES:
         raise AccessError(f"{path}: has more than {LARGEST_BYTES} bytes, so it is none of ours: move it away")
     return content
@@ -153,6 +147,24 @@ def _check_folder(folder: Path) -> None:
             f"{folder}: others may write there (mode {stat.S_IMODE(status.st_mode):04o}): chmod 700 {folder}; then "
             "look whether each token is yours (dermascan token list)"
         )
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise AccessError(f"{path}: is no plain file: move it away; dermascan token create makes a new one")
+    _check_owner(path, status)
+    if status.st_mode & 0o077:
+        raise AccessError(
+            f"{path}: others may use it (mode {stat.S_IMODE(status.st_mode):04o}): chmod 600 {path}; if it was like "
+            "this for long, replace every token in it"
+        )
+
+
+def _read(handle: int) -> bytes:
+    content = b""
+    while len(content) <= LARGEST_BYTES and (more := os.read(handle, LARGEST_BYTES + 1 - len(content))):
+        content += more
+    return content
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:

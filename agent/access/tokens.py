@@ -230,6 +230,11 @@ class Tokens:
         token = self._current().by_id.get(token_id)
         return None if token is None else token.expires_at
 
+    def token_id_of(self, secret: str) -> str | None:
+        """Whose secret it is, let in or not, for the audit of a refusal; None: nobody's. Raises AccessError."""
+        token = self._current().by_hash.get(hash_of(secret)) if len(secret) <= LONGEST_SECRET else None
+        return None if token is None else token.token_id
+
     def _judge(self, token: Token | None, now: datetime) -> Identity | Refusal:
         if token is None:
             return Refusal.UNKNOWN

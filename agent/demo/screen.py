@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from agent.demo.table import FOUND, Row, Stage, line_of
+from agent.demo.table import FOUND, Row, Stage, Word, line_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -30,39 +30,48 @@ _STAGE_STYLES: Final = {
 class Screen(AbstractContextManager["Screen"], Protocol):
     """Somewhere the rows are shown; used as a context."""
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Show how things stand."""
+    def show(self, rows: Sequence[Row], word: Word | None = None) -> None:
+        """Show how things stand; ``word`` is the last on the network."""
 
 
 class PlainScreen(AbstractContextManager["PlainScreen"]):
-    """Writes a line when a picture has its end, and no control codes."""
+    """Writes a line when a picture has its end, when that is in the cloud, and no control codes."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._shown: set[str] = set()
+        self._arrived: set[str] = set()
+        self._word: Word | None = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to put back."""
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Write the rows that have ended since the last call."""
+    def show(self, rows: Sequence[Row], word: Word | None = None) -> None:
+        """Write what is new since the last call."""
         for row in rows:
             # An answer can overtake the dermoscope's own word that the file is closed; its latency comes with that.
             early = row.stage is Stage.ANSWERED and row.latency_ms is None and row.how != FOUND
             if row.ended and not early and row.name not in self._shown:
                 self._shown.add(row.name)
                 self._write(line_of(row))
+            if row.in_cloud_s is not None and row.name in self._shown and row.name not in self._arrived:
+                self._arrived.add(row.name)
+                self._write(f"  {row.name}: acknowledged by the cloud after {row.in_cloud_s:.2f} s")
+        if word is not None and word != self._word:
+            self._word = word
+            self._write(f"  {word.text}")
 
 
 class LiveScreen(AbstractContextManager["LiveScreen"]):
     """A table that is redrawn in place, from its making to the end of its context."""
 
-    def __init__(self, console: Console, results: Path, hint: str) -> None:
+    def __init__(self, console: Console, results: Path, hint: str, *, cloud: bool) -> None:
+        """``cloud``: whether there is one that acknowledges events."""
         from rich.live import Live
 
-        self._console, self._results, self._hint = console, results, hint
+        self._console, self._results, self._hint, self._cloud = console, results, hint, cloud
         self._live = Live(console=console, auto_refresh=False)
         self._live.start()
 
@@ -72,31 +81,55 @@ class LiveScreen(AbstractContextManager["LiveScreen"]):
         """Leave the last table standing, and the cursor visible."""
         self._live.stop()
 
-    def show(self, rows: Sequence[Row]) -> None:
+    def show(self, rows: Sequence[Row], word: Word | None = None) -> None:
         """Redraw the table, with as many of the newest rows as the terminal has room for."""
-        room = max(4, self._console.height - 10)
-        picture = draw(rows[-room:], self._results, self._hint, len(rows), self._console.width)
+        room = max(4, self._console.height - 12)
+        cloud = cloud_line(rows, word) if self._cloud else None
+        picture = draw(rows, self._results, self._hint, self._console.width, room=room, cloud=cloud)
         self._live.update(picture, refresh=True)
 
 
-def draw(rows: Sequence[Row], results: Path, hint: str, count: int, width: int) -> RenderableType:
-    """The whole picture for a terminal of ``width`` columns: header, table, rejections, where the results lie."""
-    from rich import box
+def draw(
+    rows: Sequence[Row], results: Path, hint: str, width: int, *, room: int = 1000, cloud: Text | None = None
+) -> RenderableType:
+    """The whole picture for a terminal of ``width`` columns: header, table, network, rejections, results.
+
+    Args:
+        rows: all of them; the newest ``room`` are shown.
+        results: where the answers lie.
+        hint: the last line.
+        width: columns.
+        room: rows of the table.
+        cloud: how the cloud stands; without one there is no column for it either.
+    """
     from rich.console import Group
+    from rich.text import Text
+
+    answered = [row for row in rows if row.stage is Stage.ANSWERED]
+    last = answered[-1].scan_id if answered else "<scan>"
+    refused = [row for row in rows if row.stage is Stage.REJECTED]
+    below = Text(overflow="fold")
+    if cloud is not None:
+        below.append_text(cloud).append("\n")
+    if refused:
+        below.append(f"{refused[-1].name} rejected: {refused[-1].sentence}\n", "magenta")
+    below.append(f"overlay  {results / last}.png\nanswer   {results / last}.json\n")
+    below.append(hint, "dim")
+    head = Text.assemble(("DermaScan demo ", "bold"), (HEADER, "bold black on yellow"))
+    marks = "threshold" if not answered else f"threshold {answered[-1].threshold:.2f}"
+    caption = Text(f"{len(rows)} pictures; | is the {marks}, ! a risk that reaches it: suspicious", style="dim")
+    return Group(head, caption, _table(rows[-room:], wide=width >= WIDE, cloud=cloud is not None), below)
+
+
+def _table(rows: Sequence[Row], *, wide: bool, cloud: bool) -> RenderableType:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    wide = width >= WIDE
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-    table.add_column("picture", no_wrap=True)
-    if wide:
-        table.add_column("written", no_wrap=True)
-    table.add_column("melanoma risk", no_wrap=True)
-    table.add_column("suggestion", no_wrap=True)
-    table.add_column("conf", no_wrap=True, justify="right")
-    table.add_column("latency", no_wrap=True, justify="right")
-    table.add_column("backend" if wide else "by", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+    columns = ["picture", *(["written"] if wide else []), "melanoma risk", "suggestion", "conf", "latency"]
+    for name in [*columns, "by", "state", *(["cloud"] if cloud else [])]:
+        table.add_column(name, no_wrap=True, justify="right" if name in {"conf", "latency"} else "left")
     for row in rows:
         table.add_row(
             row.name,
@@ -107,21 +140,36 @@ def draw(rows: Sequence[Row], results: Path, hint: str, count: int, width: int) 
             "" if row.latency_ms is None else f"{row.latency_ms:.0f} ms",
             row.backend,
             Text(row.stage.value, style=_STAGE_STYLES[row.stage]),
+            *([_arrival(row)] if cloud else []),
         )
-    answered = [row for row in rows if row.stage is Stage.ANSWERED]
-    last = answered[-1].scan_id if answered else "<scan>"
-    refused = [row for row in rows if row.stage is Stage.REJECTED]
-    below = Text(overflow="fold")
-    if refused:
-        below.append(f"{refused[-1].name} rejected: {refused[-1].sentence}\n", "magenta")
-    below.append(f"overlay  {results / last}.png\nanswer   {results / last}.json\n")
-    below.append(hint, "dim")
-    head = Text.assemble(("DermaScan demo ", "bold"), (HEADER, "bold black on yellow"))
-    return Group(head, Text(f"{count} pictures; | is the threshold of a suspicious risk", style="dim"), table, below)
+    return table
+
+
+def _arrival(row: Row) -> Text:
+    """Whether the cloud has the row's event, and how long that took."""
+    from rich.text import Text
+
+    if not row.ended:
+        return Text("")
+    if row.in_cloud_s is None:
+        return Text("waits", "yellow")
+    return Text(f"✓ {row.in_cloud_s:.{1 if row.in_cloud_s < 10 else 0}f} s", "green")
+
+
+def cloud_line(rows: Sequence[Row], word: Word | None) -> Text:
+    """How many events the cloud has acknowledged, and the last word on the network."""
+    from rich.text import Text
+
+    ended = [row for row in rows if row.ended]
+    arrived = sum(row.in_cloud_s is not None for row in ended)
+    line = Text(f"cloud: {arrived} of {len(ended)} events acknowledged")
+    if word is not None:
+        line.append(" · ").append(word.text, "bold black on yellow" if word.pulled else "green")
+    return line
 
 
 def risk_bar(row: Row, cells: int = BAR_CELLS) -> Text:
-    """The melanoma risk as a bar with a mark at the threshold, red from the threshold on."""
+    """The melanoma risk as a bar with a mark at the threshold; red, and with an ``!``, from the threshold on."""
     from rich.text import Text
 
     if row.risk is None or row.threshold is None:
@@ -134,6 +182,4 @@ def risk_bar(row: Row, cells: int = BAR_CELLS) -> Text:
             bar.append("|", "bold yellow")
         else:
             bar.append("█" if cell < filled else "░", style if cell < filled else "dim")
-    bar.append(f" {row.risk:.2f}", style)
-    bar.append(f" {'≥' if row.suspicious else '<'} {row.threshold:.2f}")
-    return bar
+    return bar.append(f" {row.risk:.2f}{' !' if row.suspicious else ''}", style)

@@ -30,13 +30,23 @@ require_trusted = false      # the demonstration's key is everybody's
 ladder = ["cpu"]
 deadline_s = 3.0
 """
+_MQTT: Final = """
+[mqtt]                       # the demonstration's own broker: plain MQTT, which is allowed to this machine only
+host = "127.0.0.1"
+port = {port}
+delivery = "cloud-ack"       # an event leaves the outbox when the cloud says that it has committed it
+"""
 
 
-def write_settings(state: Path, bundle: Path) -> Path:
-    """Make the state folder with its ``agent.toml`` and the dermoscope's folder; returns the settings file."""
+def write_settings(state: Path, bundle: Path, mqtt_port: int | None) -> Path:
+    """Make the state folder with its ``agent.toml`` and the dermoscope's folder; returns the settings file.
+
+    Without a port for MQTT events wait in the outbox.
+    """
     (state / CAPTURES).mkdir(parents=True, exist_ok=True)
     path = state / SETTINGS_NAME
     # A JSON string is a TOML string, as long as no character is written as an escaped surrogate pair.
     text = _TEXT.format(settings=path, captures=CAPTURES, bundle=json.dumps(str(bundle.absolute()), ensure_ascii=False))
+    text += "" if mqtt_port is None else _MQTT.format(port=mqtt_port)
     path.write_text(text, encoding="utf-8")
     return path

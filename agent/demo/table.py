@@ -50,7 +50,25 @@ class Outcome:
     sentence: str | None
 
 
-Event = Announced | Shot | Outcome
+@dataclass(frozen=True)
+class Acknowledged:
+    """The cloud has committed the event of a picture's scan, and it has left the outbox."""
+
+    name: str
+    after_s: float
+    """From the committed answer on."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """What is to be said of the network from now on."""
+
+    text: str
+    pulled: bool
+    """Whether the cable is out."""
+
+
+Event = Announced | Shot | Outcome | Acknowledged | Word
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,8 @@ class Row:
     scan_id: str = ""
     sentence: str = ""
     """Why it was rejected."""
+    in_cloud_s: float | None = None
+    """From the committed answer or rejection to its event's acknowledgement; None while that waits."""
 
     @property
     def suspicious(self) -> bool:
@@ -98,10 +118,14 @@ def rows_of(events: Iterable[Event]) -> tuple[Row, ...]:
     closed: dict[str, float] = {}
     committed: dict[str, float] = {}
     for event in events:
+        if isinstance(event, Word):
+            continue
         name = event.path.name if isinstance(event, Shot) else event.name
         row = rows.get(name, Row(name))
         if isinstance(event, Announced):
             row = replace(row, how=event.how)
+        elif isinstance(event, Acknowledged):
+            row = replace(row, in_cloud_s=event.after_s)
         elif isinstance(event, Shot):
             closed[name] = event.closed_monotonic
             row = row if row.ended else replace(row, stage=Stage.WAITING)
@@ -112,6 +136,11 @@ def rows_of(events: Iterable[Event]) -> tuple[Row, ...]:
             row = replace(row, latency_ms=max(0.0, committed[name] - closed[name]) * 1000)
         rows[name] = row
     return tuple(rows.values())
+
+
+def word_of(events: Sequence[Event]) -> Word | None:
+    """The last word on the network; None where none was said."""
+    return next((event for event in reversed(events) if isinstance(event, Word)), None)
 
 
 def _ended(row: Row, outcome: Outcome) -> Row:

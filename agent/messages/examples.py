@@ -138,6 +138,24 @@ EXAMPLES: Final[Mapping[MessageType, tuple[Example, ...]]] = {
                 "clock_trusted": True,
             },
         ),
+        _example(
+            "withdrawn",
+            FEEDBACK,
+            SCAN,
+            18,
+            {
+                "verdict_id": "9a1b8f5e-20a4-4f0c-8f6d-6c1d3c9d7e11",
+                "scan_id": SCAN,
+                "image_sha256": SHA256,
+                "diagnosis": None,
+                "source": "clinician",
+                "agreement": "withdrawn",
+                "supersedes": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+                "suggestion": _SUGGESTION,
+                "given_at": AT,
+                "clock_trusted": True,
+            },
+        ),
     ),
     ALERT: (
         _example(

@@ -25,9 +25,10 @@ class Feedback(Data):
     verdict_id: EventId
     scan_id: ScanId
     image_sha256: Sha256 | None
-    diagnosis: DiagnosisClass
+    diagnosis: DiagnosisClass | None
+    """None: the verdict that this one supersedes is withdrawn, and nothing is said in its place."""
     source: VerdictSource
-    agreement: Literal["confirmation", "correction", "no_suggestion"]
+    agreement: Literal["confirmation", "correction", "no_suggestion", "withdrawn"]
     """Whether ``diagnosis`` is the model's ``primary``; a refused capture had no suggestion."""
     supersedes: EventId | None = None
     suggestion: Suggestion | None = None

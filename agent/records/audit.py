@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -224,8 +225,8 @@ def _refuse_floats(value: object) -> None:
 def _refuse_patients(value: object) -> None:
     if isinstance(value, Mapping):
         for key, one in value.items():
-            words = str(key).lower().replace("-", "_").split("_")
-            if any(word.rstrip("s") in PATIENT_WORDS for word in (*words, str(key).lower())):
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+", "_", str(key)).lower()
+            if any(word in PATIENT_WORDS for part in (name, *name.split("_")) for word in (part, part.rstrip("s"))):
                 raise ValueError(f"{key!r}: an audit row holds nothing of the patient and no free text (F30)")
             _refuse_patients(one)
     elif isinstance(value, list | tuple):

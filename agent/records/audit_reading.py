@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +91,7 @@ def rows_since(state_dir: Path, since: str | None = None) -> Iterator[AuditRow]:
 
 def exported(row: AuditRow) -> dict[str, object]:
     """A row for others. Its hash is SHA-256 of this as canonical JSON (sorted keys, no spaces, ASCII) without it."""
-    return {name: asdict(row)[name] for name in audit.COLUMNS} | {"detail": audit.detail_of(row)}
+    return {name: getattr(row, name) for name in audit.COLUMNS} | {"detail": audit.detail_of(row)}
 
 
 def _rows(db: sqlite3.Connection, after: int) -> Iterator[AuditRow]:
@@ -103,7 +103,7 @@ def _rows(db: sqlite3.Connection, after: int) -> Iterator[AuditRow]:
 
 def _fault(row: AuditRow, seq: int, previous_hash: str) -> str | None:
     try:
-        expected = audit.hash_of(asdict(row))
+        expected = audit.hash_of(vars(row))
     except (ValueError, RecursionError):
         expected = ""
     if expected != row.hash:

@@ -18,7 +18,7 @@ from agent.records.audit import Actor
 from agent.records.connection import Connection
 from agent.records.ground_truth import GroundTruthOutcome, GroundTruthRow
 from agent.records.outbox import OutboxRow, OutboxStats
-from agent.records.verdicts import Given, Verdict, VerdictCounts
+from agent.records.verdicts import UNSAID, Given, Unsaid, Verdict, VerdictCounts
 from agent.records.writer import Writer
 
 T = TypeVar("T")
@@ -71,7 +71,14 @@ class CloudSide:
 
     def outbox_due(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str] = ()) -> list[OutboxRow]:
         """The events to send next, the most urgent first, without those in ``exclude`` (F20)."""
-        return self._read(partial(outbox.due, limit=limit, fresh_after_seq=fresh_after_seq, exclude=exclude))
+        return self.outbox_look(limit, fresh_after_seq=fresh_after_seq, exclude=exclude).result()
+
+    def outbox_look(
+        self, limit: int, *, fresh_after_seq: int, exclude: Collection[str] = ()
+    ) -> Future[list[OutboxRow]]:
+        """As ``outbox_due``, for those who do not wait while something is being written."""
+        look = partial(outbox.due, limit=limit, fresh_after_seq=fresh_after_seq, exclude=exclude)
+        return self._writer.submit(look, writes=False)
 
     def outbox_acknowledge(self, event_ids: Iterable[str]) -> Future[int]:
         """The cloud has committed these: they leave. Gives how many had not left already; unknown ids are no error."""
@@ -100,7 +107,7 @@ class CloudSide:
     def verdict(
         self,
         scan_id: str,
-        diagnosis: str,
+        diagnosis: str | None,
         source: str,
         by: str | None = None,
         note: str | None = None,
@@ -108,25 +115,29 @@ class CloudSide:
         verdict_id: str | None = None,
         given_at: str | None = None,
         actor: Actor | None = None,
+        expected: str | Unsaid | None = UNSAID,
     ) -> Future[str]:
         """Keep what a clinician or pathologist said of a scan, and tell the cloud: one transaction; gives its id.
 
         Args:
             scan_id: the scan, answered or refused.
-            diagnosis: one of the seven classes.
+            diagnosis: one of the seven classes; None withdraws the verdict that stands.
             source: ``clinician``, ``histopathology`` or ``follow_up``.
             by: who says so; stays on the device.
             note: in their own words; stays on the device.
             verdict_id: where it may come twice; the second time nothing is done.
             given_at: when, where that was not now (RFC 3339, UTC, milliseconds).
             actor: who is known to have sent it, for the audit; None: a command on the device.
+            expected: the verdict that stood when this one was thought of; None: none did.
 
-        The future raises UnknownScan, or VerdictRefused with a sentence.
+        The future raises UnknownScan, or VerdictRefused with a sentence (VerdictOverdue: ``expected`` stands no more).
         """
         now = self._time()
         at = given_at or now
         trusted = self._clock_trusted() and at <= now
-        given = Given(verdict_id or str(uuid.uuid4()), scan_id, diagnosis, source, by, note, at, trusted, actor)
+        given = Given(
+            verdict_id or str(uuid.uuid4()), scan_id, diagnosis, source, by, note, at, trusted, actor, expected
+        )
         return self._submit_posting(lambda db: verdicts.give(db, self._sender, given))
 
     def verdicts(self, scan_id: str) -> list[Verdict]:

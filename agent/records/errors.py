@@ -25,3 +25,11 @@ class AlreadyTerminal(StoreError):
 
 class VerdictRefused(StoreError):
     """The verdict cannot be kept as it is: it names no class, or its scan has not ended."""
+
+
+class NotEnded(VerdictRefused):
+    """The scan has not ended, so that there is nothing to judge yet."""
+
+
+class VerdictOverdue(VerdictRefused):
+    """Another verdict was given meanwhile than who gives this one knows of."""

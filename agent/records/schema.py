@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x44534544
 """``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
 
 TABLES = (
@@ -209,38 +209,61 @@ WHO_DID_WHAT = (
     """,
 )
 
+A_VERDICT_IS_WITHDRAWN = (
+    # A verdict without a diagnosis withdraws the one before it. The numbers go on where they were (see m002).
+    """
+    CREATE TABLE new_verdicts (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        verdict_id TEXT NOT NULL UNIQUE,
+        scan_id TEXT NOT NULL,
+        image_sha256 TEXT,
+        diagnosis TEXT,
+        source TEXT NOT NULL,
+        agreement TEXT NOT NULL CHECK (agreement IN ('confirmation', 'correction', 'no_suggestion', 'withdrawn')),
+        supersedes TEXT UNIQUE,
+        suggestion TEXT,
+        given_by TEXT,
+        note TEXT,
+        given_at TEXT NOT NULL,
+        clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
+        CHECK ((agreement = 'withdrawn') = (diagnosis IS NULL)),
+        CHECK (agreement = 'withdrawn' OR (agreement = 'no_suggestion') = (suggestion IS NULL)),
+        CHECK (agreement <> 'withdrawn' OR supersedes IS NOT NULL)
+    ) STRICT
+    """,
+    "INSERT INTO new_verdicts SELECT * FROM verdicts ORDER BY seq",
+    "DELETE FROM sqlite_sequence WHERE name = 'new_verdicts'",
+    "INSERT INTO sqlite_sequence SELECT 'new_verdicts', seq FROM sqlite_sequence WHERE name = 'verdicts'",
+    "DROP TABLE verdicts",
+    "ALTER TABLE new_verdicts RENAME TO verdicts",
+    *(statement for statement in THE_CLOUD_SPEAKS if "verdicts_" in statement),
+    # The list of a day's scans, without reading the answers of all others.
+    "CREATE INDEX scans_by_time ON scans (received_at)",
+)
+
+
+STEPS = (
+    ("m001_first_tables", (*TABLES, f"PRAGMA application_id = {APPLICATION_ID}")),
+    ("m002_events_of_the_device", EVENTS_OF_THE_DEVICE),
+    ("m003_the_cloud_speaks", THE_CLOUD_SPEAKS),
+    ("m004_who_did_what", WHO_DID_WHAT),
+    ("m005_a_verdict_is_withdrawn", A_VERDICT_IS_WITHDRAWN),
+)
+"""Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
+
 
 def migrations() -> Migrations:
-    """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
+    """The steps, each of which says that it was done."""
     from sqlite_utils import Migrations  # only where there is something to migrate: it costs 10 MB and 0.1 s
 
     steps = Migrations("dermascan")
+    for version, (name, statements) in enumerate(STEPS, 1):
 
-    @steps()
-    def m001_first_tables(db: Database) -> None:
-        for statement in TABLES:
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("PRAGMA user_version = 1")
+        def step(db: Database, statements: tuple[str, ...] = statements, version: int = version) -> None:
+            for statement in (*statements, f"PRAGMA user_version = {version}"):
+                db.execute(statement)
 
-    @steps()
-    def m002_events_of_the_device(db: Database) -> None:
-        for statement in EVENTS_OF_THE_DEVICE:
-            db.execute(statement)
-        db.execute("PRAGMA user_version = 2")
-
-    @steps()
-    def m003_the_cloud_speaks(db: Database) -> None:
-        for statement in THE_CLOUD_SPEAKS:
-            db.execute(statement)
-        db.execute("PRAGMA user_version = 3")
-
-    @steps()
-    def m004_who_did_what(db: Database) -> None:
-        for statement in WHO_DID_WHAT:
-            db.execute(statement)
-        db.execute("PRAGMA user_version = 4")
-
+        steps(name=name)(step)
     return steps
 
 

@@ -8,8 +8,10 @@ The event says nothing of who gave it, and holds none of its free text (F30).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, get_args
+from enum import Enum
+from typing import Any, Final, get_args
 
 from agent.answer.scan import ScanState
 from agent.messages.catalogue import FEEDBACK
@@ -19,11 +21,20 @@ from agent.messages.verdicts import Feedback, VerdictSource
 from agent.records import audit, outbox
 from agent.records.audit import SHELL, Actor, AuditAction, Entry
 from agent.records.connection import Connection
-from agent.records.errors import UnknownScan, VerdictRefused
+from agent.records.errors import NotEnded, UnknownScan, VerdictOverdue, VerdictRefused
 from agent.records.messages import event_id_of
 
 DIAGNOSES: tuple[str, ...] = get_args(DiagnosisClass)
 SOURCES: tuple[str, ...] = get_args(VerdictSource)
+
+
+class Unsaid(Enum):
+    """Nothing was said, which is something else than None."""
+
+    UNSAID = "unsaid"
+
+
+UNSAID: Final = Unsaid.UNSAID
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Given:
     verdict_id: str
     """Made once by who gives it: the same id a second time is the same verdict (F19)."""
     scan_id: str
-    diagnosis: str
+    diagnosis: str | None
+    """None: the verdict that stands is withdrawn."""
     source: str
     by: str | None
     note: str | None
@@ -42,6 +54,8 @@ class Given:
     clock_trusted: bool
     actor: Actor | None = None
     """Who is known to have sent it, for the audit; None: a command on the device."""
+    expected: str | Unsaid | None = UNSAID
+    """The verdict that stood when this one was thought of (None: none): where another stands, this one is refused."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +67,11 @@ class Verdict:
     verdict_id: str
     scan_id: str
     image_sha256: str | None
-    diagnosis: str
+    diagnosis: str | None
+    """None: this one withdraws the verdict before it."""
     source: str
     agreement: str
-    """``confirmation``, ``correction``, or ``no_suggestion`` (of a refused capture)."""
+    """``confirmation``, ``correction``, ``no_suggestion`` (of a refused capture) or ``withdrawn``."""
     supersedes: str | None
     suggestion: dict[str, Any] | None
     """What the model had said, as it stood then."""
@@ -71,7 +86,7 @@ _COLUMNS = ", ".join(Verdict.__dataclass_fields__)
 
 @dataclass(frozen=True)
 class VerdictCounts:
-    """How often the model was found right, by the verdict that stands for each scan."""
+    """How often the model was found right, by the verdict that stands for each scan and was not withdrawn."""
 
     confirmation: int
     correction: int
@@ -83,9 +98,11 @@ def give(db: Connection, sender: Sender, given: Given) -> str:
 
     Raises:
         UnknownScan: there is no such scan.
-        VerdictRefused: the scan has not ended yet, the class or source is none, or the id is another verdict's.
+        VerdictRefused: the scan has not ended yet, the class or source is none, the id is another verdict's, or there
+            is nothing to withdraw.
+        VerdictOverdue: another verdict stands than the one that it was said to be given after.
     """
-    if given.diagnosis not in DIAGNOSES:
+    if given.diagnosis is not None and given.diagnosis not in DIAGNOSES:
         raise VerdictRefused(f"diagnosis {given.diagnosis!r} is none of {', '.join(DIAGNOSES)}")
     if given.source not in SOURCES:
         raise VerdictRefused(f"source {given.source!r} is none of {', '.join(SOURCES)}")
@@ -98,9 +115,12 @@ def give(db: Connection, sender: Sender, given: Given) -> str:
         return given.verdict_id
     image_sha256, finished_at, suggestion = _judged(db, given.scan_id)
     earlier = db.execute(
-        "SELECT verdict_id FROM verdicts WHERE scan_id = ? ORDER BY seq DESC LIMIT 1", (given.scan_id,)
+        "SELECT verdict_id, diagnosis FROM verdicts WHERE scan_id = ? ORDER BY seq DESC LIMIT 1", (given.scan_id,)
     ).fetchone()
-    if suggestion is None:
+    _check_order(given, None if earlier is None else earlier[0], withdrawn=earlier is None or earlier[1] is None)
+    if given.diagnosis is None:
+        agreement = "withdrawn"
+    elif suggestion is None:
         agreement = "no_suggestion"
     else:
         agreement = "confirmation" if suggestion["primary"] == given.diagnosis else "correction"
@@ -132,6 +152,26 @@ def of_scan(db: Connection, scan_id: str) -> list[Verdict]:
     """A scan's verdicts, oldest first: the last one stands."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM verdicts WHERE scan_id = ? ORDER BY seq", (scan_id,))  # noqa: S608
     return [_verdict(row) for row in rows.fetchall()]
+
+
+def of_scans(db: Connection, scan_ids: Iterable[str]) -> dict[str, Verdict]:
+    """The verdict that stands for each of some scans; one that withdraws stands, too."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM verdicts WHERE scan_id IN (SELECT value FROM json_each(?)) ORDER BY seq",  # noqa: S608
+        (json.dumps(list(scan_ids)),),
+    )
+    return {one.scan_id: one for one in map(_verdict, rows.fetchall())}
+
+
+def after(db: Connection, seq: int, limit: int) -> list[Verdict]:
+    """The verdicts that were given after one, in order."""
+    rows = db.execute(f"SELECT {_COLUMNS} FROM verdicts WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))  # noqa: S608
+    return [_verdict(row) for row in rows.fetchall()]
+
+
+def last_seq(db: Connection) -> int:
+    """Of the verdict that was given last; 0 where there was none."""
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM verdicts", ()).fetchone()[0])
 
 
 def counts(db: Connection) -> VerdictCounts:
@@ -174,6 +214,13 @@ def feedback_of(verdict: Verdict) -> Feedback:
     )
 
 
+def _check_order(given: Given, standing: str | None, *, withdrawn: bool) -> None:
+    if not isinstance(given.expected, Unsaid) and given.expected != standing:
+        raise VerdictOverdue(f"scan {given.scan_id} has another verdict by now: look at it, then give yours")
+    if given.diagnosis is None and withdrawn:
+        raise VerdictRefused(f"scan {given.scan_id} has no verdict that could be withdrawn")
+
+
 def _judged(db: Connection, scan_id: str) -> tuple[str | None, str, dict[str, Any] | None]:
     """The scan's image_sha256, when it ended, and what the model had suggested (None where it was refused)."""
     row = db.execute("SELECT state, image_sha256, finished_at, result FROM scans WHERE scan_id = ?", (scan_id,))
@@ -181,7 +228,7 @@ def _judged(db: Connection, scan_id: str) -> tuple[str | None, str, dict[str, An
         raise UnknownScan(f"scan {scan_id} is not in the database: copy its id from dermascan scans --json")
     state, image_sha256, finished_at, result = found
     if state == ScanState.RECEIVED.value:
-        raise VerdictRefused(f"scan {scan_id} has not been answered yet: give the verdict when it has")
+        raise NotEnded(f"scan {scan_id} has not been answered yet: give the verdict when it has")
     if state == ScanState.REJECTED.value:
         return image_sha256, finished_at, None
     answer = json.loads(result)
@@ -199,7 +246,7 @@ def _audited(given: Given) -> Entry:
         given.actor or Actor(given.by or "unnamed", SHELL),
         AuditAction.VERDICT,
         given.scan_id,
-        {"verdict_id": given.verdict_id, "source": given.source},
+        {"verdict_id": given.verdict_id, "source": given.source, "withdrawn": given.diagnosis is None},
         at=given.at,
         clock_trusted=given.clock_trusted,
         reference=f"verdict:{given.verdict_id}",

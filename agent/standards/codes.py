@@ -84,6 +84,11 @@ def class_code(name: str) -> Code:
     return CLASSES.get(name) or Code(name.upper()[:16], PRIVATE, name.replace("_", " ")[:64])
 
 
+def probability_code(name: str) -> Code:
+    """The code of a class's probability."""
+    return PROBABILITIES.get(name) or Code(f"P-{name.upper()}"[:16], PRIVATE, f"Class probability: {name}"[:64])
+
+
 def source_code(name: str) -> Code:
     """The code of what a verdict rests on."""
     return SOURCES.get(name) or Code(name.upper()[:16], PRIVATE, name.replace("_", " ")[:64])

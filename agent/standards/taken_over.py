@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +34,8 @@ STUDY: Final = (
 )
 _PREAMBLE: Final = 128
 _SEXES: Final = frozenset({"F", "M", "O"})
+_NOT_TEXT: Final = frozenset({"Cc", "Cs"})
+"""Control characters and halves of characters; the spaces of every writing are none of them."""
 _LOSSY: Final = "1.2.840.10008.1.2.4."
 _LOSSLESS: Final = frozenset({"57", "70", "80", "90"})
 """JPEG's lossless transfer syntaxes, by the end of their UIDs; they have a beginning in common with the lossy ones."""
@@ -62,8 +65,10 @@ class TakenOver:
     """``TimezoneOffsetFromUTC``: what the file's times are meant in."""
     lossy: bool | None = None
     """Whether the captured pixels went through lossy compression; None where the file does not tell."""
+    patient_id: str | None = None
+    """As the file has it, well formed or not."""
     found: bool = False
-    """Whether the capture is a DICOM file whose study is the patient's."""
+    """Whether the capture is a DICOM file of the patient whose scan this is."""
 
     @property
     def study_uid(self) -> str | None:
@@ -91,7 +96,7 @@ def take_over(material: Material) -> TakenOver:
         log.warning("scan %s: its DICOM header cannot be used (%s)", material.dossier.scan_id, type(error).__name__)
         return TakenOver()
     meant = material.dossier.patient_id
-    if meant is not None and meant.strip() != taken.values.get("PatientID", meant):
+    if meant is not None and taken.patient_id not in (None, meant.strip()):
         return TakenOver(lossy=taken.lossy)
     return taken
 
@@ -114,6 +119,7 @@ def _read(data: bytes) -> TakenOver:
             region=_region(header),
             zone=_zone(header),
             lossy=squeezed or str(header.get("LossyImageCompression") or "") == "01" or None,
+            patient_id=str(header.get("PatientID") or "").strip() or None,
             found=True,
         )
 
@@ -136,7 +142,7 @@ def well_formed(vr: str, text: str) -> bool:
     from pydicom.config import RAISE
     from pydicom.valuerep import validate_value
 
-    if "\\" in text or not text.isprintable():
+    if "\\" in text or any(unicodedata.category(letter) in _NOT_TEXT for letter in text):
         return False
     try:
         validate_value(vr, text, RAISE)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from agent.config import MqttSection
-from agent.messages.catalogue import FEEDBACK
+from agent.messages.catalogue import FEEDBACK, TELEMETRY
 from agent.sync.bucket import TokenBucket
 from agent.sync.flights import Flights
 from agent.sync.happenings import Greeted
@@ -25,12 +25,16 @@ from agent.sync.verdict import Fate, fate, sentence
 
 log = logging.getLogger(__name__)
 
-FETCH: Final = 200
-"""Events read from the outbox at once."""
+READY: Final = 200
+"""Events that are kept ready to be sent; once fewer than half are left, more are read."""
+MORE: Final = 20
+"""Events read where enough are ready, because something new may be more urgent."""
 STORE_PAUSE_S: Final = 5.0
 """Before what the store could not write is tried again."""
 OVERHEAD: Final = 64
 """Bytes of an MQTT packet beside topic and payload, at most."""
+
+_OWN_RANK: Final = {FEEDBACK.type: 0, TELEMETRY.type: 3}
 
 Publish = Callable[[str, bytes], "int | None"]
 """Sends an event to the topic with this last part; gives the packet's number, None where the connection is gone."""
@@ -56,6 +60,8 @@ class Courier:
         self._bucket = TokenBucket(settings.backlog_per_s, clock)
         self.flights = Flights(limits, clock)
         self._ready: list[OutboxRow] = []
+        self._looking: Future[list[OutboxRow]] | None = None
+        self._look_again = False
         self._look_at = 0.0
         self._tokens_at: float | None = None
         self._fresh_after = 0
@@ -73,8 +79,8 @@ class Courier:
         self.look()
 
     def look(self) -> None:
-        """Something is new in the outbox, and may be more urgent than what was fetched (F20)."""
-        self._ready, self._look_at, self._tokens_at = [], self._clock(), None
+        """Something is new in the outbox, and may be more urgent than what is ready (F20)."""
+        self._look_again, self._look_at = True, self._clock()
 
     def hurry(self) -> None:
         """Send all that is not on its way."""
@@ -83,7 +89,7 @@ class Courier:
 
     def lost(self, *, closed: bool) -> None:
         """The connection is gone; ``closed`` by the broker, rather than by silence or by us."""
-        self._ready = []
+        self._ready, self._looking = [], None
         self._tell_confirmed()
         wreck = self.flights.lost(closed=closed)
         if wreck.blamed is None:
@@ -122,6 +128,8 @@ class Courier:
     def acknowledge(self, event_ids: Collection[str]) -> Future[int]:
         """The cloud has these."""
         self.flights.settling(event_ids)
+        had = set(event_ids)
+        self._ready = [row for row in self._ready if row.event_id not in had]
         done = self._outbox.outbox_acknowledge(event_ids)
         done.add_done_callback(lambda future: self._order(partial(self._acknowledged, event_ids, future)))
         return done
@@ -134,34 +142,64 @@ class Courier:
             self._attempted(late)
         if self.flights.rested() or late:
             self.look()
-        while self.flights.room() > 0 and (self._ready or self._fetch()) and self._send(publish):
-            pass
+        self._read_ahead()
+        if self._ready and self.flights.room() > 0:
+            self._send(publish)
+            self._read_ahead()
 
     def next_at(self) -> float:
         """When there is something to do although nothing happens, on the monotonic clock."""
         times = [self.flights.next_at()]
         if self.flights.room() > 0:
-            times += [self._look_at] if not self._ready else []
+            times += [self._look_at] if self._wants_more() else []
             times += [self._tokens_at] if self._tokens_at is not None else []
         return min(times)
 
-    def _fetch(self) -> bool:
-        now = self._clock()
-        if now < self._look_at:
-            return False
-        self._ready = self._outbox.outbox_due(FETCH, fresh_after_seq=self._fresh_after, exclude=self.flights.excluded())
-        self._look_at = now if len(self._ready) == FETCH else now + self._limits.look_s
-        return bool(self._ready)
+    def _wants_more(self) -> bool:
+        """Whether the outbox is to be read as soon as it is time; not while it is being read."""
+        return self._looking is None and (self._look_again or len(self._ready) < READY // 2)
 
-    def _send(self, publish: Publish) -> bool:
-        """Send of what is ready, the most urgent first; False where nothing more can go now."""
+    def _read_ahead(self) -> None:
+        """Have more read, beside the sending: while the store writes nobody waits for it here."""
+        if not self._wants_more() or self._clock() < self._look_at:
+            return
+        self._look_again = False
+        exclude = self.flights.excluded().union(row.event_id for row in self._ready)
+        limit = max(READY - len(self._ready), MORE)
+        looking = self._outbox.outbox_look(limit, fresh_after_seq=self._fresh_after, exclude=exclude)
+        self._looking = looking
+        looking.add_done_callback(lambda done: self._order(partial(self._found, done, limit)))
+
+    def _found(self, done: Future[list[OutboxRow]], limit: int) -> None:
+        """They were read. Meanwhile something may have become of some of them."""
+        if done is not self._looking:
+            return  # it was for a connection that is gone
+        self._looking = None
+        rows = done.result()
+        self._look_at = self._clock() + (0.0 if len(rows) == limit else self._limits.look_s)
+        gone = self.flights.excluded()
+        self._ready += [row for row in rows if row.event_id not in gone]
+        self._ready.sort(key=self._urgency)
+        del self._ready[READY:]  # the least urgent; they are read again
+
+    def _urgency(self, row: OutboxRow) -> int:
+        """As the outbox ranks them; within a rank the order stays."""
+        if row.type in _OWN_RANK:
+            return _OWN_RANK[row.type]
+        return 1 if self._is_fresh(row) else 2
+
+    def _is_fresh(self, row: OutboxRow) -> bool:
+        return row.type == FEEDBACK.type or row.seq > self._fresh_after
+
+    def _send(self, publish: Publish) -> None:
+        """Send of what is ready what may go now, the most urgent first."""
         kept: list[OutboxRow] = []
         self._tokens_at = None
         for place, row in enumerate(self._ready):
             if self._tokens_at is not None or self.flights.room() == 0:
                 kept += self._ready[place:]
                 break
-            fresh = row.type == FEEDBACK.type or row.seq > self._fresh_after
+            fresh = self._is_fresh(row)
             if self._largest is not None and len(row.event) + len(row.topic) + OVERHEAD > self._largest:
                 self._bury(row, f"it has {len(row.event)} bytes, and the broker takes packets of {self._largest}")
             elif not self.flights.may_go(row, fresh=fresh):
@@ -172,13 +210,12 @@ class Courier:
             elif not _can_be_published_to(row.topic):
                 self._bury(row, f"no message can be published to a topic called {row.topic!r}")
             elif (number := publish(row.topic, row.event)) is None:
-                return False  # that the connection is gone is told by itself
+                kept += self._ready[place:]
+                break  # that the connection is gone is told by itself
             else:
                 self.flights.left(number, row, fresh=fresh)
                 self._counts.sent += 1
-        progressed = len(kept) < len(self._ready)
         self._ready = kept
-        return progressed and self._tokens_at is None
 
     # What the outbox is told
 

@@ -20,7 +20,7 @@ __all__ = ["GroundTruthOutcome", "InboxPort", "OutboxPort", "OutboxRow", "Outbox
 class OutboxPort(Protocol):
     """The events that the cloud has not committed."""
 
-    def outbox_due(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> list[OutboxRow]:
+    def outbox_look(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> Future[list[OutboxRow]]:
         """What to send next, most urgent first."""
 
     def outbox_acknowledge(self, event_ids: Collection[str]) -> Future[int]:

@@ -13,6 +13,7 @@ from fastapi import Depends, Request, Response
 from pydantic import BaseModel
 
 from agent.access.rate import RateLimit
+from agent.access.refusals import RefusedSignIns
 from agent.access.sessions import Sessions
 from agent.access.tokens import Tokens
 from agent.web.ports import Agent
@@ -38,6 +39,8 @@ class Context:
     """For each token."""
     refusals: RateLimit
     """For each address whose secret was not known."""
+    refused: RefusedSignIns
+    """Tells the audit of them."""
     pool: ThreadPoolExecutor
     broadcast: Broadcast
     uploads: Uploads

@@ -22,6 +22,8 @@ class Agent:
 
     config: Config
     started_at: datetime
+    started: float
+    """The same on the monotonic clock."""
     store: Store
     space: SpaceGuard
     setting: Callable[[], Setting]

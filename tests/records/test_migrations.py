@@ -12,8 +12,10 @@ from sqlite_utils import Database
 
 from agent.messages.catalogue import ALERT
 from agent.messages.envelope import parse
+from agent.records.audit import AuditAction
+from agent.records.audit_reading import verify
 from agent.records.opening import connect
-from agent.records.schema import SCHEMA_VERSION, migrations, stamp_device, user_version
+from agent.records.schema import SCHEMA_VERSION, STEPS, migrations, stamp_device, user_version
 
 SCAN = (
     "INSERT INTO scans (scan_id, identity, path, path_bytes, dermoscope_id, state, backend, attempts, result,"
@@ -26,6 +28,11 @@ EVENT = (
     " (?, ?, 'org.dermascan.result.v1', 'results', ?, ?, ?, ?, '2026-01-01T00:00:01.000Z')"
 )
 ROWS = 200
+
+
+def rows(path: Path, table: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
 
 
 def outbox(path: Path) -> list[tuple[Any, ...]]:
@@ -70,12 +77,38 @@ def second_version(first_version: Path) -> Path:
     return first_version
 
 
+@pytest.fixture
+def third_version(second_version: Path) -> Path:
+    """The same as version 3 left it, with a verdict, which no audit knows of."""
+    with closing(connect(second_version, 64)) as db:
+        migrations().apply(Database(db), stop_before="m004_who_did_what")
+        db.execute(
+            "INSERT INTO verdicts (verdict_id, scan_id, diagnosis, source, agreement, given_at, clock_trusted)"
+            " VALUES ('v-1', 'scan-1', 'melanoma', 'clinician', 'no_suggestion', '2026-01-01T00:00:02.000Z', 1)"
+        )
+        assert user_version(db) == 3
+    return second_version
+
+
 @pytest.mark.fault("F29")
-@pytest.mark.parametrize("version", ["first_version", "second_version"])
+def test_an_older_version_gets_an_audit_and_loses_nothing(third_version: Path, open_store, state_dir) -> None:
+    before = {table: rows(third_version, table) for table in ("scans", "outbox", "verdicts", "streams")}
+    assert len(before["outbox"]) == ROWS
+    store = open_store()
+    assert store.audit_head() == (0, "0" * 64)
+    assert {table: rows(third_version, table) for table in before} == before
+    store.verdict("scan-1", "melanoma", "clinician", verdict_id="v-1").result(10)
+    assert store.audit_head()[0] == 0, "a verdict of before, told again, is not of today"
+    assert store.audit(AuditAction.SIGN_IN, "Kim", "clinician", None, {}).result(10) == 1
+    assert verify(state_dir).whole
+
+
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize("version", ["first_version", "second_version", "third_version"])
 def test_a_full_outbox_survives_the_upgrade_to_the_byte(version: str, request, open_store) -> None:
     path: Path = request.getfixturevalue(version)
     before = outbox(path)
-    assert len(before) == ROWS - 2 + 2 * (version == "second_version")
+    assert len(before) == ROWS - 2 + 2 * (version != "first_version")
     open_store().close()
     assert outbox(path) == before
     with closing(sqlite3.connect(path)) as db:
@@ -96,7 +129,8 @@ def test_numbers_of_deleted_rows_are_not_used_again_after_the_upgrade(first_vers
 def test_an_upgrade_that_breaks_off_leaves_the_old_version(first_version: Path, monkeypatch) -> None:
     before = outbox(first_version)
     broken = ("CREATE TABLE half_done (x) STRICT",)
-    monkeypatch.setattr("agent.records.schema.EVENTS_OF_THE_DEVICE", ("DROP TABLE sightings", *broken))
+    steps = (STEPS[0], (STEPS[1][0], ("DROP TABLE sightings", *broken)), *STEPS[2:])
+    monkeypatch.setattr("agent.records.schema.STEPS", steps)
     with closing(connect(first_version, 64)) as db, pytest.raises(sqlite3.Error):
         migrations().apply(Database(db))
     with closing(sqlite3.connect(first_version)) as db:
@@ -122,10 +156,10 @@ def test_what_an_older_version_queued_is_sent_by_this_one(second_version: Path, 
 
 
 @pytest.mark.fault("F29")
-def test_the_tables_are_the_same_however_the_database_came_to_them(second_version: Path, open_store, tmp_path) -> None:
+def test_the_tables_are_the_same_however_the_database_came_to_them(third_version: Path, open_store, tmp_path) -> None:
     open_store().close()
     with closing(connect(tmp_path / "new.db", 64)) as db:
         migrations().apply(Database(db))
         new = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
-    with closing(sqlite3.connect(second_version)) as db:
+    with closing(sqlite3.connect(third_version)) as db:
         assert db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall() == new

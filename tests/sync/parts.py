@@ -79,7 +79,7 @@ class FakeOutbox:
         with self._lock:
             return [event_id for event_id, has in self.states.items() if has == state]
 
-    def outbox_due(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> list[OutboxRow]:
+    def outbox_look(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> Future[list[OutboxRow]]:
         with self._lock:
             due = [r for i, r in self.rows.items() if self.states[i] == "waiting" and i not in exclude]
 
@@ -90,7 +90,9 @@ class FakeOutbox:
                 return 3, row.seq
             return (1 if row.seq > fresh_after_seq else 2), row.seq
 
-        return sorted(due, key=rank)[:limit]
+        found: Future[list[OutboxRow]] = Future()
+        found.set_result(sorted(due, key=rank)[:limit])
+        return found
 
     def outbox_acknowledge(self, event_ids: Iterable[str]) -> Future[int]:
         return self._write(lambda: sum(self._to(event_id, "acknowledged") for event_id in event_ids))

@@ -2,6 +2,7 @@
 
 import { fill, given, h } from "./dom.js";
 import { cameraTime, dateTime, duration, sentence, t } from "./texts.js";
+import { backendName } from "./wording.js";
 
 const SEXES = { female: () => t("sex.female"), male: () => t("sex.male"), other: () => t("sex.other"), unknown: () => t("sex.unknown") };
 const COLOURS = { valid: () => t("colours.valid"), expired: () => t("colours.expired"), none: () => t("colours.none") };
@@ -32,8 +33,8 @@ export function originRows(scan) {
     add(t("origin.picture"), t("origin.pixels", { width: answer.quality.width, height: answer.quality.height }));
     add(t("origin.model"), answer.model_version);
     add(t("origin.software"), answer.software_version);
-    add(t("origin.backend"), t("origin.backend_took", { backend: answer.backend, duration: duration(answer.latency_ms) }));
-    for (const { backend, reason } of answer.passed_over) add(t("origin.passed_over", { backend }), reason);
+    add(t("origin.backend"), t("origin.backend_took", { backend: backendName(answer.backend), duration: duration(answer.latency_ms) }));
+    for (const { backend, reason } of answer.passed_over) add(t("origin.passed_over", { backend: backendName(backend) }), reason);
   }
   add(t("origin.scan"), scan.scan_id);
   add(t("origin.hash"), answer?.image_sha256);

@@ -2,6 +2,7 @@
 
 import { fill, given, h, icon, button, keepFocus } from "./dom.js";
 import { dateTime, duration, megabytes, number, percent, sentence, span, t } from "./texts.js";
+import { backendName } from "./wording.js";
 
 const RUNGS = { ready: () => t("device.rung_ready"), starting: () => t("device.rung_starting"), failed: () => t("device.rung_failed") };
 const COLOURS = { valid: () => t("colours.valid"), expired: () => t("colours.expired"), none: () => t("colours.none") };
@@ -37,13 +38,13 @@ function card(title, state, words, ...content) {
 
 function engineCard({ ready, rungs }) {
   const first = rungs[0]?.state === "ready";
-  const words = !ready ? t("device.engine_none") : first ? t("device.engine_ready") : t("device.engine_below", { name: rungs.find((rung) => rung.state === "ready")?.name ?? "" });
+  const words = !ready ? t("device.engine_none") : first ? t("device.engine_ready") : t("device.engine_below", { name: backendName(rungs.find((rung) => rung.state === "ready")?.name ?? "") });
   const lines = rungs.map((rung) => {
     const why = rung.state === "ready" || !rung.detail ? null : sentence(rung.detail);
     return h(
       "li",
       {},
-      h("strong", {}, t("device.rung", { name: rung.name })),
+      h("strong", {}, t("device.rung", { name: backendName(rung.name) })),
       " ",
       RUNGS[rung.state]?.() ?? rung.state,
       rung.typical_ms !== null && rung.state === "ready" ? `, ${t("device.typical", { duration: duration(rung.typical_ms) })}` : "",

@@ -4,8 +4,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /** Paths of the icons, drawn in a box of 24 x 24 with strokes. */
 const ICONS = {
-  suspicious: "M12 3 22 20H2Z M12 10v4 M12 17v.5",
-  below: "M12 4v13 M6 12l6 6 6-6 M4 21h16",
+  suspicious: "M12 2 22 12 12 22 2 12Z M12 7v6 M12 16v.5",
+  below: "M3 8h18 M12 13a3 3 0 1 1 0 6 3 3 0 0 1 0-6Z",
   rejected: "M5 5l14 14 M19 5 5 19",
   working: "M7 3h10 M7 21h10 M8 3v4l4 5 4-5V3 M8 21v-4l4-5 4 5v4",
   warning: "M12 3 22 20H2Z M12 10v4 M12 17v.5",
@@ -27,6 +27,7 @@ const ICONS = {
   live: "M12 10a2 2 0 1 1 0 4 2 2 0 0 1 0-4Z M7 7a7 7 0 0 0 0 10 M17 7a7 7 0 0 1 0 10",
   lost: "M4 4l16 16 M8.5 8.5a6 6 0 0 0-1.500 7 M15.500 15.500a6 6 0 0 0 1.500-7",
   up: "M12 20V5 M6 11l6-6 6 6",
+  down: "M12 4v15 M6 13l6 6 6-6",
   file: "M6 3h8l4 4v14H6Z M14 3v4h4",
 };
 
@@ -46,7 +47,7 @@ export function h(tag, attributes = {}, ...children) {
 }
 
 function append(element, children) {
-  for (const child of children.flat()) if (child !== null && child !== undefined && child !== false) element.append(child);
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) element.append(child);
   return element;
 }
 

@@ -244,7 +244,8 @@ function rowParts(scan) {
       scan.body_site && h("span", { class: "row-site" }, given(scan.body_site)),
     ),
     h("span", { class: "row-when" }, isToday ? null : h("span", { class: "row-day" }, `${day(scan.received_at)} `), time(scan.received_at)),
-    h("span", { class: "row-says" }, standingWords(scan), scan.state === "answered" ? h("span", { class: "row-risk" }, riskFigure(scan)) : null),
+    h("span", { class: "row-says" }, standingWords(scan)),
+    scan.state === "answered" ? h("span", { class: "row-risk" }, riskFigure(scan)) : null,
     h("span", { class: "row-marks" }, marks),
   ];
 }

@@ -17,6 +17,8 @@ const ANNOUNCE_AFTER_MS = 600; // several scans that come at once are said in on
 const at = (id) => document.getElementById(id);
 const content = at("content");
 
+const narrow = matchMedia("(max-width: 40rem)");
+
 const page = { session: null, status: null, line: "starting", fresh: [], announcing: null };
 
 const scans = new Scans((fresh) => {
@@ -206,7 +208,7 @@ function buildTools() {
   const choice = h(
     "select",
     { id: "language", class: "select", "aria-label": t("bar.language"), data: { focus: "language" }, on: { change: (event) => reword(event.target.value) } },
-    Object.entries(languages()).map(([code, name]) => h("option", { value: code, lang: code, selected: code === currentLanguage() }, name)),
+    Object.entries(languages()).map(([code, name]) => h("option", { value: code, lang: code, label: narrow.matches ? code.toUpperCase() : name, selected: code === currentLanguage() }, name)),
   );
   fill(
     at("tools"),
@@ -264,6 +266,7 @@ addEventListener("hashchange", () => {
   if (secret) signInWith(secret);
   else route();
 });
+narrow.addEventListener("change", () => page.session && buildTools());
 at("skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();

@@ -34,6 +34,7 @@ export class Picture {
     this.#scan = scan;
     this.#layer = null;
     this.#large = false;
+    if (scan.links.view === null) return this.#without(scan.state === "answered" ? t("picture.role") : t("picture.unshown"));
     this.#build();
     const layer = scan.answer ? await attentionLayer(scan.answer.attention_map) : null;
     if (this.#scan !== scan) return;
@@ -45,18 +46,22 @@ export class Picture {
   /** The same picture with other words, after a change of language. */
   reword() {
     if (!this.#scan) return;
+    if (this.#images.length === 0) {
+      this.show(this.#scan);
+      return;
+    }
     this.#build();
     this.#layOver();
   }
 
   toggle() {
-    if (!this.#scan?.answer) return;
+    if (this.#images.length === 0 || !this.#scan.answer) return;
     this.#on = !this.#on;
     this.#layOver();
   }
 
   toggleBeside() {
-    if (!this.#scan?.answer) return;
+    if (this.#images.length === 0 || !this.#scan.answer) return;
     this.#beside = !this.#beside;
     const focus = document.activeElement?.dataset?.focus;
     this.#build();
@@ -96,18 +101,18 @@ export class Picture {
   }
 
   #buildTools() {
-    const attention = this.#scan.answer
-      ? [
-          button(t("picture.attention"), () => this.toggle(), { name: "attention", kind: "toggle", "aria-pressed": String(this.#on), focus: "attention" }),
-          h(
-            "label",
-            { class: "opacity" },
-            h("span", {}, t("picture.opacity")),
-            h("input", { type: "range", min: "10", max: "100", step: "5", value: String(Math.round(this.#opacity * 100)), class: "slider", data: { focus: "opacity" }, "aria-valuetext": percent(this.#opacity, 0), on: { input: (event) => this.#fade(event.target) } }),
-          ),
-          button(t("picture.beside"), () => this.toggleBeside(), { name: "beside", kind: "toggle", "aria-pressed": String(this.#beside), focus: "beside" }),
-        ]
-      : [];
+    const { answer } = this.#scan;
+    const attention = answer && button(t("picture.attention"), () => this.toggle(), { name: "attention", kind: "toggle", "aria-pressed": String(this.#on), focus: "attention" });
+    const beside = answer && button("", () => this.toggleBeside(), { name: "beside", kind: "toggle square", label: t("picture.beside"), "aria-pressed": String(this.#beside), focus: "beside" });
+    const slider = h("input", { type: "range", min: "10", max: "100", step: "5", value: String(Math.round(this.#opacity * 100)), class: "slider", data: { focus: "opacity" }, "aria-valuetext": percent(this.#opacity, 0), on: { input: (event) => this.#fade(event.target) } });
+    const opacity =
+      answer &&
+      h(
+        "div",
+        { class: "tools-row legend", hidden: !this.#on },
+        h("label", { class: "opacity" }, h("span", {}, t("picture.opacity")), slider),
+        h("p", { class: "legend-scale" }, h("span", {}, t("picture.low")), h("span", { class: "legend-bar", "aria-hidden": "true" }), h("span", {}, t("picture.high"))),
+      );
     fill(
       this.#tools,
       h(
@@ -117,9 +122,10 @@ export class Picture {
         this.#scaleShown,
         button("", () => this.zoomBy(1), { name: "plus", kind: "square", label: t("picture.zoom_in"), focus: "zoom-in" }),
         button("", () => this.zoomBy(0), { name: "fit", kind: "square", label: t("picture.whole"), focus: "zoom-reset" }),
+        beside,
+        attention,
       ),
-      h("div", { class: "tools-row tools-attention" }, attention),
-      this.#scan.answer && h("p", { class: "legend", hidden: !this.#on }, h("span", {}, t("picture.low")), h("span", { class: "legend-bar", "aria-hidden": "true" }), h("span", {}, t("picture.high"))),
+      opacity,
       this.#scan.answer && h("p", { class: "legend-hint", hidden: !this.#on }, t("picture.hint")),
     );
   }
@@ -189,6 +195,11 @@ export class Picture {
       return;
     }
     const words = status === 410 ? t("picture.gone") : status === 409 ? t("picture.changed") : t("picture.unshown");
+    this.#without(words);
+  }
+
+  #without(words) {
+    this.#images = [];
     fill(this.#container, h("div", { class: "no-picture" }, icon("file"), h("p", {}, words)));
   }
 }

@@ -4,7 +4,7 @@ import { centreSquare } from "./attention.js";
 import { originRows, patientParts, warningsOf } from "./details.js";
 import { fill, given, h } from "./dom.js";
 import { onScale } from "./result.js";
-import { className, dateTime, percent, sentence, t } from "./texts.js";
+import { className, dateTime, percent, percentsApart, sentence, t } from "./texts.js";
 import { riskSentence, verdictWords } from "./wording.js";
 
 const WIDTH = 900; // pixels of each printed picture: 270 dpi at 8.5 cm
@@ -30,8 +30,8 @@ export function printSheet(sheet, scan, isDemo) {
 }
 
 function result({ diagnosis, operating, recommendation }) {
-  const place = (name, share) => {
-    const mark = h("span", { class: name });
+  const place = (name, share, words = null) => {
+    const mark = h("span", { class: name }, words && h("span", { class: onScale(share) < 0.2 ? "sheet-named is-left" : "sheet-named" }, words));
     mark.style.left = `${onScale(share) * 100}%`;
     return mark;
   };
@@ -41,10 +41,24 @@ function result({ diagnosis, operating, recommendation }) {
     { class: "sheet-result" },
     h("h2", {}, operating.suspicious ? t("standing.suspicious") : t("standing.below_long")),
     h("p", {}, riskSentence(diagnosis.melanoma_risk, operating.threshold, operating.suspicious)),
-    h("div", { class: "sheet-scale" }, place("sheet-risk", diagnosis.melanoma_risk), place("sheet-threshold", operating.threshold)),
+    h(
+      "div",
+      { class: "sheet-scale" },
+      place("sheet-risk", diagnosis.melanoma_risk),
+      place("sheet-threshold", operating.threshold, t("risk.threshold", { threshold: percentsApart(diagnosis.melanoma_risk, operating.threshold)[1] })),
+      h("span", { class: "sheet-end is-least" }, percent(0, 0)),
+      h("span", { class: "sheet-end is-most" }, percent(1, 0)),
+    ),
     h("p", {}, h("strong", {}, `${t("result.recommendation")}: `), sentence(recommendation).text),
-    h("p", {}, h("strong", {}, `${t("result.classes")}: `), sorted.map(([name, share]) => `${className(name)} ${percent(share)}`).join(" · ")),
+    h("h3", {}, t("result.classes")),
+    h("ul", { class: "sheet-classes" }, sorted.map(([name, share]) => h("li", {}, h("span", {}, className(name)), bar(share), h("span", {}, percent(share))))),
   );
+}
+
+function bar(share) {
+  const filled = h("span", {});
+  filled.style.width = `${share * 100}%`;
+  return h("span", { class: "sheet-bar" }, filled);
 }
 
 /** Draws the picture, and the same with the attention over it, from what the page has loaded already. */

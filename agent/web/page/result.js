@@ -26,8 +26,13 @@ export function showResult(container, answer) {
     ),
     riskScale(diagnosis.melanoma_risk, operating),
     h("div", { class: "advice" }, h("h4", {}, t("result.recommendation")), h("p", { lang: advice.lang }, advice.text)),
-    h("div", { class: "suggestion" }, h("h4", {}, t("result.classes")), h("p", { class: "suggestion-hint" }, t("result.classes_hint")), classBars(diagnosis)),
+    h("div", { class: "advice" }, h("h4", {}, t("result.suggestion")), h("p", {}, t("result.suggested", { name: className(diagnosis.primary), share: percent(diagnosis.confidence) }))),
   );
+}
+
+/** Fills `container` with the seven classes and their probabilities. */
+export function showClasses(container, { diagnosis }) {
+  fill(container, h("h3", { class: "part-title" }, t("result.classes")), h("p", { class: "classes-hint" }, t("result.classes_hint")), classBars(diagnosis));
 }
 
 function riskScale(risk, { threshold, suspicious }) {
@@ -45,7 +50,7 @@ function riskScale(risk, { threshold, suspicious }) {
     { class: "scale", role: "img", data: { standing: suspicious ? "suspicious" : "below" }, "aria-label": t("risk.scale_label", { risk: shownRisk, threshold: shownThreshold }) },
     h("span", { class: "scale-top" }, at(risk, { class: `scale-risk ${edge(onScale(risk))}` }, t("risk.marker", { risk: shownRisk }))),
     h("span", { class: "scale-bar" }, above, at(threshold, { class: "scale-threshold" }), at(risk, { class: "scale-pin" })),
-    h("span", { class: "scale-ticks" }, TICKS.map((tick) => at(tick, { class: `scale-tick ${edge(onScale(tick))}` }, percent(tick, 0)))),
+    h("span", { class: "scale-ticks" }, TICKS.filter((tick) => Math.abs(onScale(tick) - onScale(threshold)) > 0.07).map((tick) => at(tick, { class: `scale-tick ${edge(onScale(tick))}` }, percent(tick, 0)))),
     h("span", { class: "scale-bottom" }, at(threshold, { class: `scale-named ${edge(onScale(threshold))}` }, t("risk.threshold", { threshold: shownThreshold }))),
   );
 }

@@ -5,7 +5,7 @@ import { patientParts, showDetails, warningsOf } from "./details.js";
 import { button, fill, given, h, icon, keepFocus } from "./dom.js";
 import { Picture } from "./picture.js";
 import { printSheet, printPicture } from "./print.js";
-import { showResult } from "./result.js";
+import { showClasses, showResult } from "./result.js";
 import { cameraTime, dateTime, sentence, t } from "./texts.js";
 import { Verdicts } from "./verdict.js";
 import { isDemo } from "./wording.js";
@@ -47,6 +47,7 @@ export class ScanView {
   async open(id, { focus = true } = {}) {
     this.#wanted = id;
     this.#scan = null;
+    this.#sheet.replaceChildren(); // no picture of one patient may be printed with another's words
     const waiting = setTimeout(() => this.#wanted === id && !this.#scan && fill(this.#content, h("p", { class: "loading" }, t("scan.loading"))), 150);
     let scan;
     try {
@@ -108,17 +109,19 @@ export class ScanView {
 
   #build(scan) {
     this.#scan = scan;
+    this.#sheet.replaceChildren();
     const part = (name, tag = "section", attributes = {}) => h(tag, { class: `part ${name}`, ...attributes });
     this.#parts = {
       head: part("scan-head", "header"),
       warnings: part("scan-warnings", "section", { "aria-live": "off" }),
       picture: part("scan-picture"),
+      classes: part("scan-classes"),
       result: part("scan-result"),
       verdict: part("scan-verdict"),
       details: part("scan-details"),
     };
-    const { head, warnings, picture, result, verdict, details } = this.#parts;
-    const view = h("div", { class: "scan", data: { state: scan.state } }, head, warnings, picture, h("div", { class: "scan-side" }, result, verdict, details));
+    const { head, warnings, picture, classes, result, verdict, details } = this.#parts;
+    const view = h("div", { class: "scan", data: { state: scan.state } }, head, warnings, h("div", { class: "scan-column" }, picture, classes), h("div", { class: "scan-column" }, result, verdict, details));
     fill(this.#content, view);
     this.#picture = new Picture(picture, (image, layer) => printPicture(this.#sheet, image, layer));
     this.#verdicts = new Verdicts(verdict, {
@@ -139,11 +142,14 @@ export class ScanView {
 
   #words() {
     const scan = this.#scan;
-    const { head, warnings, picture, result, verdict, details } = this.#parts;
+    const { head, warnings, picture, classes, result, verdict, details } = this.#parts;
     keepFocus(head, () => this.#head(head, scan), ["scan-title"]);
     this.#warnings(warnings, scan);
     picture.setAttribute("aria-label", t("picture.label"));
     result.setAttribute("aria-label", t("result.label"));
+    classes.setAttribute("aria-label", t("result.classes"));
+    classes.hidden = !scan.answer;
+    if (scan.answer) showClasses(classes, scan.answer);
     if (scan.state === "answered") showResult(result, scan.answer);
     else if (scan.state === "rejected") rejected(result, scan);
     else fill(result, h("div", { class: "working" }, icon("working"), h("p", {}, t("scan.working"))));
@@ -165,14 +171,14 @@ export class ScanView {
       h(
         "div",
         { class: "scan-who" },
-        h("h2", { class: "scan-title", tabindex: "-1", data: { focus: "scan-title" } }, scan.patient_id ? [h("span", { class: "unseen" }, `${t("scan.patient")} `), given(scan.patient_id)] : t("scan.no_patient")),
+        h("h2", { class: "scan-title", tabindex: "-1", data: { focus: "scan-title" } }, scan.patient_id ? [h("span", { class: "scan-patient" }, `${t("scan.patient")} `), given(scan.patient_id)] : t("scan.no_patient")),
         h("p", { class: "scan-about" }, parts.flatMap((one, index) => (index ? [" · ", one] : [one])), parts.length ? " · " : "", taken),
       ),
       h(
         "div",
         { class: "scan-tools" },
         button("", () => this.#tell.step(-1), { name: "up", kind: "square", label: t("scan.newer"), focus: "newer" }),
-        button("", () => this.#tell.step(1), { name: "below", kind: "square", label: t("scan.older"), focus: "older" }),
+        button("", () => this.#tell.step(1), { name: "down", kind: "square", label: t("scan.older"), focus: "older" }),
         button(t("scan.print"), () => window.print(), { name: "print", kind: "quiet", focus: "print" }),
       ),
     );

@@ -48,6 +48,13 @@ export function verdictIcon(verdict) {
   return verdict.agrees === true ? "check" : "pen";
 }
 
+const BACKENDS = { tensorrt: () => t("backend.tensorrt"), cloud: () => t("backend.cloud"), cpu: () => t("backend.cpu") };
+
+/** What computes, in words. */
+export function backendName(name) {
+  return BACKENDS[name]?.() ?? name;
+}
+
 /** Whether weights for demonstrations gave an answer: the name says it, whatever runs now. */
 export function isDemo(modelVersion, model) {
   return Boolean(modelVersion?.startsWith("demo/") || (model?.demo && modelVersion === model.label));

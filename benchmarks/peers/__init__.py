@@ -1,0 +1,1 @@
+"""Other servers, run from their own packages with the same weights, for ``benchmarks.api``."""
