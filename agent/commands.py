@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from agent.config import load_config
+from agent.config import ConfigError, load_config
 from agent.exits import EXIT_FAILED, EXIT_OK
+from engines.backend import BundleError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.daemon import Daemon
     from agent.memory import give_memory_back
     from agent.records.store import StoreError
+    from agent.upkeep.notify import LIMIT_S, Notifier, Watchdog, attend
 
     give_memory_back()
     logging.basicConfig(
@@ -38,21 +41,26 @@ def run(arguments: argparse.Namespace) -> int:
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    daemon = Daemon(load_config(arguments.config))
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
+    notifier = Notifier.from_environment()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        daemon = Daemon(load_config(arguments.config))
         daemon.start()
     except StoreError as error:
+        notifier.status(str(error))
         print(error, file=sys.stderr)
         return EXIT_FAILED
+    except (ConfigError, BundleError) as error:
+        notifier.status(str(error))
+        raise
     log = logging.getLogger(__name__)
     log.info("watching %s", ", ".join(str(scope.folder) for scope in daemon.config.dermoscopes))
-    announced = False
-    while not stop.wait(None if announced else 0.05):
-        if not announced and daemon.wait_ready(0.0):
-            log.info("ready: an engine has passed its golden image")
-            announced = True
+    # No answer takes longer than its deadline, the last rung's grace and a golden image.
+    limit_s = LIMIT_S + 2 * daemon.config.inference.deadline_s
+    watchdog = Watchdog({}, limit_s, notifier=notifier)
+    attend(stop, notifier, watchdog, ready=lambda: daemon.wait_ready(0.0))
     daemon.stop()
     return EXIT_OK

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -30,9 +31,11 @@ from agent.publish import publish_again
 from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
+from agent.upkeep.audit_watch import AuditWatch
 from agent.upkeep.colour_watches import ColourWatches
 from agent.upkeep.rounds import Rounds
 from agent.watching import Watches
+from agent.web.uploads import Uploads
 from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
 from engines.bundle import Bundle
@@ -40,6 +43,7 @@ from engines.ladder import Ladder, open_ladder
 
 if TYPE_CHECKING:
     from agent.sync.publisher import Publisher
+    from agent.web.opening import Web
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,14 @@ def clock_trusted() -> bool:
     return datetime.now(timezone.utc) >= RELEASED
 
 
+def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
+    def do() -> None:
+        one()
+        other()
+
+    return do
+
+
 class Daemon:
     """Everything that runs while the agent runs. Start it once; stop it once."""
 
@@ -62,6 +74,8 @@ class Daemon:
         self.config = config
         self._on_finished = on_finished
         self._stop = threading.Event()
+        self._web: Web | None = None
+        self._started_at, self._started = datetime.now(timezone.utc), time.monotonic()
 
     def start(self) -> None:
         """Open the store and the engine, and begin to watch.
@@ -117,26 +131,45 @@ class Daemon:
             ledger,
             self._space,
             stop=self._stop,
-            on_finished=self._on_finished,
+            on_finished=self._finished,
             look_on=self._look_on,
         )
+        self._watches = Watches(
+            config.dermoscopes, self._store, self._analysts, self._space, stop=self._stop, on_changed=self._changed
+        )
+        self._web = self._open_web()
         self._analysts.start()
         self._model.follow(self._use)
-        self._watches = Watches(config.dermoscopes, self._store, self._analysts, self._space, stop=self._stop)
         self._watches.start()
         self._spool = Spool(self._store, config.device.state_dir, self._stop)
         self._spool.start()
         self._sync = self._start_sync()
-        self._upkeep = Rounds((self._finish_files,), self._jobs(), self._stop)
+        if self._web is not None:
+            self._store.on_posted = _both(self._store.on_posted, self._web.posted)
+            self._web.start()
+        self._upkeep = Rounds((self._finish_files, self._take_up), self._jobs(), self._stop)
         self._upkeep.start()
 
     def _finish_files(self) -> None:
         """Write what a crash between commit and file left out."""
         publish_again(self._store, self._setting.limits)
 
+    def _take_up(self) -> None:
+        """Answer what came by a request and was not answered when the agent ended."""
+        Uploads(self.config.device.state_dir).take_up(self._store, self._analysts.deliver)
+
     def _jobs(self) -> Sequence[Callable[[], object]]:
+        inference, bundle = self.config.inference, self._setting.bundle
+        audit = AuditWatch(
+            self._store,
+            self.config.device.state_dir / SHELF,
+            inference.models,
+            None if inference.bundle is None else (bundle.label, bundle.model_sha256),
+        )
         sync = () if self._sync is None else (self._sync.start,)  # does nothing while it lives (F22)
-        return (self._watches.replace_dead, self._watches.resolve_lost, self._analysts.try_again, *sync)
+        web = () if self._web is None else (self._web.start, self._web.look_after)  # nor does this
+        watches = (self._watches.replace_dead, self._watches.resolve_lost)
+        return (*watches, self._analysts.try_again, *sync, *web, audit.look)
 
     def _start_sync(self) -> Publisher | None:
         config = self.config
@@ -146,6 +179,36 @@ class Daemon:
 
         sender = Sender(config.device.clinic_id, config.device.id, __version__)
         return start_sync(config.mqtt, sender, self._store, clock_trusted)
+
+    def _open_web(self) -> Web | None:
+        if self.config.api is None:
+            return None
+        from agent.web.opening import Web  # only where it is wanted: it brings fastapi
+        from agent.web.ports import Agent
+
+        agent = Agent(
+            config=self.config,
+            started_at=self._started_at,
+            started=self._started,
+            store=self._store,
+            space=self._space,
+            setting=lambda: self._setting,
+            ask=self._analysts.ask,
+            load=self._analysts.load,
+            folder_ok=self._watches.believed,
+            sync=lambda: None if self._sync is None else self._sync.state,
+        )
+        return Web(agent, self.config.api)
+
+    def _changed(self, scan_id: str) -> None:
+        if self._web is not None:
+            self._web.changed(scan_id)
+
+    def _finished(self, finished: Finished) -> None:
+        if self._web is not None:
+            self._web.finished(finished)
+        if self._on_finished is not None:
+            self._on_finished(finished)
 
     def _look_on(self, analysis: Analysis) -> None:
         answer = analysis.answer
@@ -158,6 +221,8 @@ class Daemon:
     def stop(self) -> None:
         """Stop in order: no new work, captures in hand to their end or left as received, then engine and store."""
         self._stop.set()
+        if self._web is not None:
+            self._web.stop()
         self._analysts.join()
         self._upkeep.join()
         self._spool.join()
@@ -171,6 +236,11 @@ class Daemon:
     def sync(self) -> Publisher | None:
         """Who carries the outbox to the cloud, for those who look at its state; None without ``[mqtt]``."""
         return self._sync
+
+    @property
+    def web_address(self) -> str | None:
+        """Where the clinic's page is; None without ``[api]``."""
+        return None if self._web is None else self._web.address
 
     @property
     def store(self) -> Store:

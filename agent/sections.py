@@ -82,6 +82,8 @@ class StoreSection(Section):
     """``[store]``: how much disk the answers may take."""
 
     quota_mb: Annotated[int, Field(ge=64, le=1_000_000)] = 8192
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """Days after which a scan is reduced to its answer; absent: never for its age."""
 
 
 class CalibrationSection(Section):
@@ -161,9 +163,11 @@ def _split(url: str) -> SplitResult | None:
 
 
 class PrivacySection(Section):
-    """``[privacy]``: what stands for patients outside the clinic."""
+    """``[privacy]``: what stands for patients outside the clinic, and how they are kept on the device."""
 
     pseudonym_key_file: Annotated[LocalPath, Field(strict=False)] | None = None
+    field_key_file: Annotated[LocalPath, Field(strict=False)] | None = None
+    """Seals patient fields on this device's disk; absent: they lie there as they are."""
 
 
 class ApiSection(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent.analysts import Analysts
@@ -32,9 +32,11 @@ class Watches:
         space: SpaceGuard,
         *,
         stop: threading.Event,
+        on_changed: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """``on_changed`` is told of each scan that got its sidecar after its answer."""
         self._dermoscopes, self._store, self._analysts, self._space = dermoscopes, store, analysts, space
-        self._stop = stop
+        self._stop, self._on_changed = stop, on_changed
         self._watches: dict[str, tuple[FolderWatch, threading.Thread]] = {}
         self._looked_for: set[str] = set()
 
@@ -73,6 +75,7 @@ class Watches:
             if metadata and self._store.add_metadata(scan_id, metadata).result():
                 publish(self._store, scan_id, None)
                 log.info("scan %s: its sidecar came later and was added", scan_id)
+                self._on_changed(scan_id)
 
     # Upkeep
 

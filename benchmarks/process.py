@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -29,24 +30,24 @@ quota_mb = 100000
 """
 
 
-def write_config(root: Path, bundle: Path, folders: int) -> Path:
-    """Write a configuration with ``folders`` dermoscopes (``root/scope-0`` ...); returns its path."""
+def write_config(root: Path, bundle: Path, folders: int, more: str = "") -> Path:
+    """Write a configuration with ``folders`` dermoscopes (``root/scope-0`` ...) and ``more``; returns its path."""
     blocks = []
     for number in range(folders):
         folder = root / f"scope-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         blocks.append(f'[[dermoscope]]\nid = "scope-{number}"\nfolder = "{folder}"\n')
     path = root / "agent.toml"
-    path.write_text(CONFIG.format(state=root / "state", dermoscopes="".join(blocks), bundle=bundle.absolute()))
+    path.write_text(CONFIG.format(state=root / "state", dermoscopes="".join(blocks), bundle=bundle.absolute()) + more)
     return path
 
 
 class AgentProcess:
-    """``dermascan run`` as a child process; a context manager."""
+    """``dermascan run`` as a child process, ``within`` another command; a context manager."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, within: Sequence[str] = ()) -> None:
         self.started = time.monotonic()
-        command = [sys.executable, "-m", "agent.cli", "run", "--config", str(config)]
+        command = [*within, sys.executable, "-m", "agent.cli", "run", "--config", str(config)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

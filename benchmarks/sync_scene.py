@@ -42,7 +42,7 @@ def until(condition: Callable[[], Any], timeout_s: float, what: str) -> float:
     return time.monotonic() - started
 
 
-class _Process:
+class Process:
     """A child with its standard output as lines, and its memory watched."""
 
     def __init__(self, command: Sequence[str], log: Path, *, within: Sequence[str] = ()) -> None:
@@ -90,7 +90,7 @@ class _Process:
             self.stop()
 
 
-class CloudProcess(_Process):
+class CloudProcess(Process):
     """``dermascan cloud``: hears the devices at a broker, and answers pictures where asked to."""
 
     def __init__(self, ledger: Path, options: Sequence[str], *, within: Sequence[str] = ()) -> None:
@@ -98,7 +98,7 @@ class CloudProcess(_Process):
         super().__init__(command, ledger.with_suffix(".log"), within=within)
 
 
-class DeviceProcess(_Process):
+class DeviceProcess(Process):
     """`benchmarks.sync_device` with a plan."""
 
     def __init__(self, plan: Plan, *, within: Sequence[str] = ()) -> None:
@@ -164,7 +164,8 @@ class Memory:
         started = time.monotonic()
         with suppress(psutil.Error):
             while True:
-                self.samples.append((time.monotonic() - started, self.process.memory_info().rss / 1e6))
+                if (resident := self.process.memory_info().rss) > 0:  # 0: it has ended
+                    self.samples.append((time.monotonic() - started, resident / 1e6))
                 if self._over.wait(self.every_s):
                     return
 
@@ -256,11 +257,11 @@ class Scene:
             within=self.broker.within,
         )
 
-    def quick_cloud(self) -> _Process:
+    def quick_cloud(self) -> Process:
         """`benchmarks.sync_quick_cloud` at this broker."""
         files = self._cloud_files
         where = (self.broker.host, str(self.broker.port), str(self.ca.cert), str(files.cert), str(files.key))
-        return _Process([sys.executable, "-m", "benchmarks.sync_quick_cloud", *where], self.folder / "quick.log")
+        return Process([sys.executable, "-m", "benchmarks.sync_quick_cloud", *where], self.folder / "quick.log")
 
     def mqtt(self, device_id: str = "device-1", **more: Any) -> dict[str, Any]:
         """Section ``[mqtt]`` of a device at this broker."""

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.requirements import read_requirements
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 FAULTS = [f"F{number:02d}" for number in range(1, 31)]
 """The rows of the failure matrix."""
+REQUIREMENTS = read_requirements(REPOSITORY / "docs" / "requirements.md")
 
 _proofs: Counter[str] = Counter()
 
@@ -21,6 +24,9 @@ _proofs: Counter[str] = Counter()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Count the tests that say which row of the failure matrix they prove; a row that there is not is an error."""
     for item in items:
+        for mark in item.iter_markers("requirement"):
+            if unknown := [name for name in mark.args if name not in REQUIREMENTS] or not mark.args:
+                raise pytest.UsageError(f"{item.nodeid}: requirement({unknown}) is not in docs/requirements.md")
         for mark in item.iter_markers("fault"):
             if len(mark.args) != 1 or not re.fullmatch(r"F\d\d", str(mark.args[0])) or mark.args[0] not in FAULTS:
                 raise pytest.UsageError(f"{item.nodeid}: fault{mark.args} is no row of the failure matrix (F01 to F30)")

@@ -19,7 +19,7 @@ from agent.records.reading import list_outbox
 
 log = logging.getLogger(__name__)
 
-_LOOK_S: Final = 0.02
+_LOOK_S: Final = 0.025
 """Between two looks at the outbox while an acknowledgement may come: as exact as the shown times are."""
 _IDLE_LOOK_S: Final = 0.2
 
@@ -42,6 +42,7 @@ class Arrivals:
         """Events in the outbox at the last look, whoever wrote them."""
         self._pending: dict[str, _Pending] = {}
         self._answers = self._pulled_at = 0
+        self._counting = threading.Lock()
         self._back_wanted = False
         self._owed: frozenset[str] = frozenset()
         """Events that waited when the cable was put back, until all of them are acknowledged."""
@@ -64,12 +65,8 @@ class Arrivals:
     def ended(self, finished: Finished) -> None:
         """An answer or rejection is committed, and its event in the outbox with it; from the analysts' threads."""
         if finished.answer is not None:
-            self._answers += 1
-            if self._network.pulled:
-                self._back_wanted |= self._outages.ends_at(self._answers, self._pulled_at)
-            elif self._outages.pulls_at(self._answers):
-                self._pulled_at = self._answers
-                self._network.pull()
+            with self._counting:
+                self._answered()
         self._pending[finished.scan_id] = _Pending(finished.path.name, finished.committed)
         self._nudged.set()
 
@@ -80,8 +77,16 @@ class Arrivals:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing waits for the cloud."""
-        return not self._pending and self.waiting == 0
+        """Whether nothing waits for the cloud, and all has been told."""
+        return not (self._pending or self.waiting or self._owed or self._back_wanted or self._network.pulled)
+
+    def _answered(self) -> None:
+        self._answers += 1
+        if self._network.pulled:
+            self._back_wanted |= self._outages.ends_at(self._answers, self._pulled_at)
+        elif self._outages.pulls_at(self._answers):
+            self._pulled_at = self._answers
+            self._network.pull()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -92,8 +97,6 @@ class Arrivals:
                 self._look()
             except StoreError as error:  # it is locked for longer than usual: the next look tells
                 log.warning("the outbox could not be looked at: %s", error)
-            if coming:
-                self._stopping.wait(_LOOK_S)
 
     def _look(self) -> None:
         pending = dict(self._pending)
@@ -101,19 +104,19 @@ class Arrivals:
         gone = pending.keys() - {row.scan_id for row in rows}
         given_up = {row.scan_id for row in list_outbox(self._state_dir, "dead")} if gone else set()
         now = time.monotonic()
-        for scan_id in gone - given_up:
-            self._tell(Acknowledged(pending[scan_id].name, now - pending[scan_id].committed))
+        for scan_id in gone:
+            if scan_id not in given_up:
+                self._tell(Acknowledged(pending[scan_id].name, now - pending[scan_id].committed))
             del self._pending[scan_id]
         self.waiting = len(rows)
         self._follow_network(frozenset(row.event_id for row in rows), now)
 
     def _follow_network(self, waiting: frozenset[str], now: float) -> None:
-        if self._back_wanted:
-            self._back_wanted = False
-            if self._network.pulled:
-                self._network.put_back()
-                self._owed, self._owed_since = waiting, now
-                self._say(f"network back: {wait(len(waiting))}, the agent connects again")
+        back, self._back_wanted = self._back_wanted, False
+        if back and self._network.pulled:
+            self._owed, self._owed_since = waiting, now
+            self._network.put_back()
+            self._say(f"network back: {wait(len(waiting))}, the agent reconnects")
         elif self._network.pulled:
             self._say(f"network pulled: answers go on, {wait(len(waiting))}", pulled=True)
         elif self._owed and not self._owed & waiting:

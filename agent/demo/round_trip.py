@@ -76,7 +76,7 @@ class RoundTrip:
         """End all of it; after the agent, which says goodbye to the broker."""
         self._arrivals.stop()
         self._network.close()
-        # The broker first: rumqttd 0.20 breaks down when the last client of a shared subscription leaves it.
+        # The broker first: rumqttd 0.20 breaks down where a shared subscription is left with a message unacknowledged.
         for process in (self._broker, self._cloud):
             if process is not None:
                 process.stop()
@@ -89,12 +89,12 @@ class RoundTrip:
 
     def settled(self) -> bool:
         """Put the cable back where it is out; whether all has arrived, or there is no more time to wait for it."""
-        if self.trouble is not None or self._arrivals.settled:
+        if self.trouble is not None:
             return True
         if self._settle_until is None:
             self._settle_until = time.monotonic() + SETTLE_S
             self._arrivals.want_network()
-        return time.monotonic() > self._settle_until
+        return self._arrivals.settled or time.monotonic() > self._settle_until
 
     def balance(self) -> Balance:
         """What the outbox and the cloud's own report say; after the agent's end and before `close`."""

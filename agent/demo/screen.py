@@ -127,9 +127,10 @@ def _table(rows: Sequence[Row], *, wide: bool, cloud: bool) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-    columns = ["picture", *(["written"] if wide else []), "melanoma risk", "suggestion", "conf", "latency"]
-    for name in [*columns, "by", "state", *(["cloud"] if cloud else [])]:
-        table.add_column(name, no_wrap=True, justify="right" if name in {"conf", "latency"} else "left")
+    unit = " ms" if wide else ""
+    columns = ["picture", *(["written"] if wide else []), "melanoma risk", "suggestion", "conf"]
+    for name in [*columns, "latency" if wide else "ms", "by", "state", *(["cloud"] if cloud else [])]:
+        table.add_column(name, no_wrap=True, justify="right" if name in {"conf", "latency", "ms"} else "left")
     for row in rows:
         table.add_row(
             row.name,
@@ -137,7 +138,7 @@ def _table(rows: Sequence[Row], *, wide: bool, cloud: bool) -> RenderableType:
             risk_bar(row, BAR_CELLS if wide else BAR_CELLS_NARROW),
             row.suggestion,
             "" if row.confidence is None else f"{row.confidence:.0%}",
-            "" if row.latency_ms is None else f"{row.latency_ms:.0f} ms",
+            "" if row.latency_ms is None else f"{row.latency_ms:.0f}{unit}",
             row.backend,
             Text(row.stage.value, style=_STAGE_STYLES[row.stage]),
             *([_arrival(row)] if cloud else []),
@@ -153,7 +154,7 @@ def _arrival(row: Row) -> Text:
         return Text("")
     if row.in_cloud_s is None:
         return Text("waits", "yellow")
-    return Text(f"✓ {row.in_cloud_s:.{1 if row.in_cloud_s < 10 else 0}f} s", "green")
+    return Text(f"✓ {row.in_cloud_s:.{1 if row.in_cloud_s < 10 else 0}f}s", "green")
 
 
 def cloud_line(rows: Sequence[Row], word: Word | None) -> Text:
@@ -162,7 +163,7 @@ def cloud_line(rows: Sequence[Row], word: Word | None) -> Text:
 
     ended = [row for row in rows if row.ended]
     arrived = sum(row.in_cloud_s is not None for row in ended)
-    line = Text(f"cloud: {arrived} of {len(ended)} events acknowledged")
+    line = Text(f"cloud: {arrived} of {len(ended)} acknowledged")
     if word is not None:
         line.append(" · ").append(word.text, "bold black on yellow" if word.pulled else "green")
     return line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from agent.records.audit import Actor
 from agent.records.connection import Connection
 from agent.records.ground_truth import GroundTruthOutcome, GroundTruthRow
 from agent.records.outbox import OutboxRow, OutboxStats
+from agent.records.sealing import NOTE, PLAIN, Seal
 from agent.records.verdicts import UNSAID, Given, Unsaid, Verdict, VerdictCounts
 from agent.records.writer import Writer
 
@@ -51,6 +52,7 @@ class CloudSide:
 
     _writer: Writer
     _sender: Sender
+    _seal: Seal = PLAIN
 
     def __init__(self) -> None:
         self.on_posted: Callable[[], None] = _nobody_listens
@@ -138,11 +140,15 @@ class CloudSide:
         given = Given(
             verdict_id or str(uuid.uuid4()), scan_id, diagnosis, source, by, note, at, trusted, actor, expected
         )
-        return self._submit_posting(lambda db: verdicts.give(db, self._sender, given))
+        return self._submit_posting(lambda db: verdicts.give(db, self._sender, given, self._seal))
 
     def verdicts(self, scan_id: str) -> list[Verdict]:
         """A scan's verdicts, oldest first: the last one stands."""
-        return self._read(partial(verdicts.of_scan, scan_id=scan_id))
+        kept = self._read(partial(verdicts.of_scan, scan_id=scan_id))
+        return [
+            one if one.note is None else replace(one, note=self._seal.open(one.note, one.verdict_id, NOTE))
+            for one in kept
+        ]
 
     def verdict_counts(self) -> VerdictCounts:
         """How often the model was found right, by the verdicts that stand."""

@@ -9,12 +9,15 @@ import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
 
+from agent.config import ConfigError
 from agent.messages.envelope import Sender
 from agent.records import audit, quarantine, scans, sqlite_version, verdicts
 from agent.records.errors import StoreError
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, stamp_device, user_version
+from agent.records.sealed_rows import refuse_unknown_keys
+from agent.records.sealing import PLAIN, Seal
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +65,11 @@ class StateLock:
             self._handle = None
 
 
-def open_database(state_dir: Path, sender: Sender, quota_mb: int) -> sqlite3.Connection:
+def open_database(state_dir: Path, sender: Sender, quota_mb: int, seal: Seal = PLAIN) -> sqlite3.Connection:
     """The connection that writes, on a sound database of ours. The caller holds the ``StateLock``.
 
     Raises:
+        ConfigError: fields are sealed with a key that ``seal`` does not have.
         StoreError: another device's database, a newer schema, or no permission.
     """
     path = state_dir / DATABASE
@@ -84,6 +88,11 @@ def open_database(state_dir: Path, sender: Sender, quota_mb: int) -> sqlite3.Con
             quarantine.finish(salvaged, "carried over; the agent was stopped before it could note how much")
         connection = connect(path, quota_mb)
         migrate(connection)
+        try:
+            refuse_unknown_keys(connection, seal)
+        except ConfigError:
+            connection.close()
+            raise
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
             f"{path}: cannot be opened ({error}): check that the agent's user owns {state_dir}, that the disk is sound "
@@ -151,6 +160,7 @@ def connect(path: Path, quota_mb: int) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoint.py does it and reads the result (F08)
         connection.execute(f"PRAGMA journal_size_limit = {4 * 1024 * 1024}")
+        connection.execute("PRAGMA secure_delete = FAST")  # what is overwritten in a page is gone from it
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {max(64, quota_mb * 1024 * 1024 // page_size)}")  # F06

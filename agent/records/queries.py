@@ -30,7 +30,7 @@ class Unpublished:
     path: Path
     dermoscope_id: str
     result: str | None
-    """The answer as JSON; None where the scan was refused."""
+    """The answer as JSON, as it is kept (the patient's id may be sealed); None where the scan was refused."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,15 @@ def without_metadata(db: Connection, stem: Path) -> list[tuple[str, Path]]:
     prefix = os.fsencode(stem)
     rows = db.execute(
         "SELECT scan_id, sightings.path_bytes FROM sightings JOIN scans USING (scan_id)"
-        " WHERE sightings.path_bytes >= ? AND sightings.path_bytes < ? AND metadata = '{}' AND state <> 'received'",
+        " WHERE sightings.path_bytes >= ? AND sightings.path_bytes < ? AND metadata = '{}' AND state <> 'received'"
+        " AND kept NOT IN ('answer_only', 'erased')",
         (prefix + b".", prefix + b"/"),  # "/" is the byte after "."
     ).fetchall()
     return [(scan_id, path) for scan_id, path in _with_paths(rows) if path.with_suffix("") == stem]
 
 
 def result_json(db: Connection, scan_id: str) -> str | None:
-    """The kept answer (or refusal) of a scan; None while it has none, or where there is no such scan."""
+    """The kept answer (or refusal) of a scan, opened where the connection opens (`agent.records.reading`); or None."""
     row = db.execute("SELECT result FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()
     return None if row is None else row[0]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from agent.answer.scan import ScanState
 from agent.records import outbox
@@ -17,6 +17,8 @@ from agent.records.errors import StoreError
 from agent.records.opening import DATABASE, LOCK
 from agent.records.outbox import OutboxStats
 from agent.records.schema import APPLICATION_ID, OUTBOX_RANK, SCHEMA_VERSION, user_version
+from agent.records.sealed_rows import is_sealed, seal_of
+from agent.records.sealing import METADATA, NOTE, Seal
 
 BUSY_TIMEOUT_MS = 2000
 
@@ -61,6 +63,8 @@ class QueueRow:
 def open_reading(state_dir: Path) -> Iterator[sqlite3.Connection]:
     """A connection that can change nothing. Keep it short: a long reader makes the daemon's log grow (F08).
 
+    Where patient fields are sealed, it reads them opened if this process may read the key, and as absent if it may not.
+
     Raises:
         StoreError: there is no database, or it is not one that this version can read.
     """
@@ -72,11 +76,13 @@ def open_reading(state_dir: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
             db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            db.execute("PRAGMA query_only = ON")
             if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 raise StoreError(f"{path}: is not a database of this agent: start the agent, which looks into it")
             if user_version(db) != SCHEMA_VERSION:
                 raise StoreError(f"{path}: was written by another version: start this version's agent once, then retry")
+            if is_sealed(db):
+                _show_opened(db, seal_of(state_dir))
+            db.execute("PRAGMA query_only = ON")
             yield db
     except sqlite3.Error as error:
         raise StoreError(
@@ -130,6 +136,33 @@ def agent_seems_to_run(state_dir: Path) -> bool:
     except (OSError, ValueError, OverflowError):
         return False
     return True
+
+
+def _show_opened(db: sqlite3.Connection, seal: Seal) -> None:
+    """Put views before the tables that hold sealed fields: whoever reads this connection reads them opened."""
+    db.execute("PRAGMA temp_store = MEMORY")
+
+    def opened(text: str | None, row: str, field: str) -> str | None:
+        return None if text is None else seal.open(text, row, field)
+
+    def opened_result(text: str | None, scan_id: str) -> str | None:
+        return None if text is None else seal.open_result(text, scan_id)
+
+    db.create_function("opened", 3, opened, deterministic=True)
+    db.create_function("opened_result", 2, opened_result, deterministic=True)
+    for table, shown in _OPENED.items():
+        columns = [row[1] for row in db.execute(f"PRAGMA main.table_info({table})")]
+        listed = ", ".join(f"{shown[name]} AS {name}" if name in shown else name for name in columns)
+        db.execute(f"CREATE TEMP VIEW {table} AS SELECT {listed} FROM main.{table}")  # noqa: S608 - our own names
+
+
+_OPENED: Final = {
+    "scans": {
+        "metadata": f"coalesce(opened(metadata, scan_id, '{METADATA}'), '{{}}')",
+        "result": "opened_result(result, scan_id)",
+    },
+    "verdicts": {"note": f"opened(note, verdict_id, '{NOTE}')"},
+}
 
 
 def _scan_row(row: tuple[Any, ...]) -> ScanRow:

@@ -27,6 +27,7 @@ from agent.records.messages import (
     result_event,
     scan_id_of,
 )
+from agent.records.sealing import PLAIN, Seal
 
 
 class ClaimOutcome(str, Enum):
@@ -72,7 +73,9 @@ def display(path_bytes: bytes) -> str:
 def claim(db: Connection, device_id: str, received: Received) -> Claim:
     """Make or find the scan of a content, count the attempt, and note where the content was seen."""
     path_bytes = os.fsencode(received.path)
-    row = db.execute("SELECT scan_id, state, attempts FROM scans WHERE identity = ?", (received.identity,)).fetchone()
+    row = db.execute(
+        "SELECT scan_id, state, attempts, kept FROM scans WHERE identity = ?", (received.identity,)
+    ).fetchone()
     if row is None:
         done = Claim(scan_id_of(device_id, received.identity), ClaimOutcome.NEW, 1)
         db.execute(
@@ -101,6 +104,8 @@ def claim(db: Connection, device_id: str, received: Received) -> Claim:
         )
     else:
         done = Claim(row[0], ClaimOutcome.KNOWN, row[2])
+        if row[3] == "erased":
+            return done  # its file's name may name the patient: it is not written down again
     stamp = received.stamp
     db.execute(
         "INSERT INTO sightings (dermoscope_id, path_bytes, device, inode, size, mtime_ns, ctime_ns, scan_id)"
@@ -130,13 +135,25 @@ def answer(
     backend: str,
     metadata: Mapping[str, Any],
     finished_at: str,
+    seal: Seal = PLAIN,
 ) -> None:
     """Finish a scan with its answer, and put its event in the outbox. Raises as ``_open_scan`` does."""
     content = json.loads(answer_json)
     seq, _, _, kept, _, _ = _open_scan(db, scan_id)
+    fields = {**seal.open_metadata(kept, scan_id), **metadata}
+    patient_index = seal.index(fields.get("patient_id") or content.get("patient_id"))
     db.execute(
-        "UPDATE scans SET state = 'answered', backend = ?, metadata = ?, result = ?, finished_at = ? WHERE scan_id = ?",
-        (backend, _merged(kept, metadata), answer_json, finished_at, scan_id),
+        "UPDATE scans SET state = 'answered', backend = ?, metadata = ?, result = ?, finished_at = ?, sealed_by = ?,"
+        " patient_index = ? WHERE scan_id = ?",
+        (
+            backend,
+            seal.metadata(fields, scan_id),
+            seal.result(answer_json, scan_id),
+            finished_at,
+            seal.key_id,
+            patient_index,
+            scan_id,
+        ),
     )
     _post(db, scan_id, result_event(sender, scan_id, seq, finished_at, answered_data(content)), finished_at)
 
@@ -162,22 +179,31 @@ def reject(db: Connection, sender: Sender, scan_id: str, *, reason: str, sentenc
     _post(db, scan_id, result_event(sender, scan_id, seq, finished_at, data), finished_at)
 
 
-def add_metadata(db: Connection, scan_id: str, metadata: Mapping[str, Any]) -> bool:
-    """Add patient fields that came late. True where the kept answer changed: its file is to be written again."""
-    row = db.execute("SELECT metadata, state, result FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()
+def add_metadata(db: Connection, scan_id: str, metadata: Mapping[str, Any], seal: Seal = PLAIN) -> bool:
+    """Add patient fields that came late. True where the kept answer changed: its file is to be written again.
+
+    A scan whose patient was erased or given up gets none again, however often its picture comes.
+    """
+    row = db.execute("SELECT metadata, state, result, kept FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()
     if row is None:
         raise UnknownScan(f"scan {scan_id} is not in the database")
-    db.execute("UPDATE scans SET metadata = ? WHERE scan_id = ?", (_merged(row[0], metadata), scan_id))
+    if row[3] in {"answer_only", "erased"} or not metadata:
+        return False
+    fields = {**seal.open_metadata(row[0], scan_id), **metadata}
+    db.execute(
+        "UPDATE scans SET metadata = ?, sealed_by = ?, patient_index = coalesce(?, patient_index) WHERE scan_id = ?",
+        (seal.metadata(fields, scan_id), seal.key_id, seal.index(fields.get("patient_id")), scan_id),
+    )
     patient_id = metadata.get("patient_id")
     if row[1] != ScanState.ANSWERED.value or patient_id is None:
         return False
-    content = json.loads(row[2])
+    content = json.loads(seal.open_result(row[2], scan_id))
     if content.get("patient_id") == patient_id:
         return False
     content["patient_id"] = patient_id
     db.execute(
         "UPDATE scans SET result = ?, files_written = 0 WHERE scan_id = ?",
-        (json.dumps(content, ensure_ascii=False), scan_id),
+        (seal.result(json.dumps(content, ensure_ascii=False), scan_id), scan_id),
     )
     return True
 
@@ -234,10 +260,6 @@ def _post(db: Connection, scan_id: str, event: bytes, created_at: str) -> None:
         event=event,
         created_at=created_at,
     )
-
-
-def _merged(kept: str, metadata: Mapping[str, Any]) -> str:
-    return json.dumps({**json.loads(kept), **metadata}, ensure_ascii=False) if metadata else kept
 
 
 def _signed(number: int) -> int:

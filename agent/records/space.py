@@ -11,6 +11,8 @@ from pathlib import Path
 from agent.records.opening import DATABASE
 from agent.records.results import RESULTS_DIR
 
+UPLOADS_DIR = "uploads"
+"""Under ``state_dir``: pictures that came by a request."""
 MIB = 1024 * 1024
 PAUSE_SHARE = 0.95
 """Of the quota: from here on nothing new is taken in."""
@@ -37,11 +39,11 @@ class Space:
 
 
 class SpaceGuard:
-    """Watches the quota over database and result files. Results are counted once and then by what is told.
+    """Watches the quota over database, result files and uploads. Files are counted once and then by what is told.
 
     Args:
-        state_dir: holds ``dermascan.db`` and ``results/``.
-        quota_mb: for both together, in MiB.
+        state_dir: holds ``dermascan.db``, ``results/`` and ``uploads/``.
+        quota_mb: for all together, in MiB.
         clock: monotonic seconds.
     """
 
@@ -49,13 +51,14 @@ class SpaceGuard:
         self._state_dir = state_dir
         self._quota = quota_mb * MIB
         self._clock = clock
-        self._results = _bytes_in(state_dir / RESULTS_DIR)
+        uploads = state_dir / UPLOADS_DIR
+        self._results = sum(map(_bytes_in, (state_dir / RESULTS_DIR, *(uploads.iterdir() if uploads.exists() else ()))))
         self._space: Space | None = None
         self._measured_at = 0.0
         self._full = False
 
     def wrote(self, count: int) -> None:
-        """Tell the bytes of result files written (negative: removed)."""
+        """Tell the bytes of files written (negative: removed)."""
         self._results += count
 
     def space(self) -> Space:

@@ -19,18 +19,20 @@ from agent.intake.capture import FileStamp
 from agent.intake.reasons import Reason
 from agent.messages.envelope import Sender
 from agent.records import queries, scans, watches
-from agent.records.audit import Actor, AuditAction
+from agent.records.audit import Actor, AuditAction, boot_id
 from agent.records.audit_side import AuditSide
 from agent.records.checkpoint import Checkpointer
 from agent.records.cloud_side import CloudSide, Posting
 from agent.records.connection import Connection
 from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan, VerdictRefused
 from agent.records.ground_truth import GroundTruthOutcome
+from agent.records.keeping.side import KeepingSide
 from agent.records.opening import StateLock, open_database
 from agent.records.outbox import OutboxRow, OutboxStats
 from agent.records.queries import Counts, Unfinished, Unpublished
 from agent.records.results import RESULTS_DIR
 from agent.records.scans import Claim, ClaimOutcome, Received
+from agent.records.sealing import PLAIN, Seal
 from agent.records.writer import Writer
 
 __all__ = [
@@ -78,7 +80,7 @@ class Clocks:
     trusted: Callable[[], bool] = _nobody_vouches
 
 
-class Store(CloudSide, AuditSide):
+class Store(CloudSide, AuditSide, KeepingSide):
     """Owner of the database of one ``state_dir``. Its methods may be called from any thread.
 
     Those that write return a future, kept once the change is on the disk. It raises ``StoreFull`` where there was no
@@ -94,8 +96,10 @@ class Store(CloudSide, AuditSide):
         *,
         clocks: Clocks,
         results_folder: Path,
+        seal: Seal = PLAIN,
     ) -> None:
         super().__init__()
+        self._seal = seal
         self._writer = writer
         self._checkpointer = checkpointer
         self._lock = lock
@@ -103,7 +107,7 @@ class Store(CloudSide, AuditSide):
         self._clocks = clocks
         self.results_folder = results_folder
         """Where the result files belong."""
-        self._boot_id = _boot_id()
+        self._boot_id = boot_id()
 
     @classmethod
     def open(
@@ -115,28 +119,30 @@ class Store(CloudSide, AuditSide):
         clinic_id: str,
         software_version: str,
         clocks: Clocks | None = None,
+        seal: Seal = PLAIN,
     ) -> Store:
         """Open or make ``state_dir/dermascan.db``, and keep every other agent out of ``state_dir``.
 
         A damaged database is moved to ``state_dir/quarantine`` and what can be read of it is carried over (F10).
+        ``seal``: what patient fields are written and read with.
 
         Raises:
+            ConfigError: fields are sealed with a key that ``seal`` does not have.
             StoreError: another agent runs here; the database is another device's or a newer version's; or the
                 folder cannot be written. The text says what to do.
         """
         sender = Sender(clinic_id, device_id, software_version)
         lock = StateLock.take(state_dir)
         try:
-            connection = open_database(state_dir, sender, quota_mb)
+            connection = open_database(state_dir, sender, quota_mb, seal)
         except BaseException:
             lock.release()
             raise
         checkpointer = Checkpointer(state_dir / "dermascan.db-wal")
         checkpointer.written()  # a log may be left from a crash
         writer = Writer(connection, checkpointer)
-        return cls(
-            writer, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=state_dir / RESULTS_DIR
-        )
+        results = state_dir / RESULTS_DIR
+        return cls(writer, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=results, seal=seal)
 
     def claim(
         self, arrival_identity: str, image_sha256: str | None, path: Path, dermoscope_id: str, stamp: FileStamp
@@ -172,6 +178,7 @@ class Store(CloudSide, AuditSide):
                 backend=backend,
                 metadata=fields,
                 finished_at=finished_at,
+                seal=self._seal,
             )
         )
 
@@ -187,7 +194,7 @@ class Store(CloudSide, AuditSide):
     def add_metadata(self, scan_id: str, metadata: Mapping[str, Any]) -> Future[bool]:
         """Add patient fields that came after the answer. True: the kept answer changed, so write its file again."""
         json.dumps(metadata)  # what is no JSON fails here, before it is queued
-        return self._writer.submit(lambda db: scans.add_metadata(db, scan_id, metadata))
+        return self._writer.submit(lambda db: scans.add_metadata(db, scan_id, metadata, self._seal))
 
     def files_written(self, scan_id: str) -> Future[None]:
         """Note that a finished scan's files lie durable in ``results/``."""
@@ -229,11 +236,15 @@ class Store(CloudSide, AuditSide):
 
     def result_json(self, scan_id: str) -> str | None:
         """What is kept as the scan's result, answer or refusal; None while there is none."""
-        return self._read(partial(queries.result_json, scan_id=scan_id))
+        result = self._read(partial(queries.result_json, scan_id=scan_id))
+        return None if result is None else self._seal.open_result(result, scan_id)
 
     def result_bytes(self, scan_id: str) -> bytes:
-        """The scan's result, for its file. Raises UnknownScan where there is none."""
-        result = self.result_json(scan_id)
+        """The scan's result, for its file: the patient's id in it is sealed where it is in the database.
+
+        Raises UnknownScan where there is none.
+        """
+        result = self._read(partial(queries.result_json, scan_id=scan_id))
         if result is None:
             raise UnknownScan(f"scan {scan_id} has no result: it is not finished, or not in the database")
         return result.encode()
@@ -278,10 +289,3 @@ class Store(CloudSide, AuditSide):
 
     def _clock_trusted(self) -> bool:
         return self._clocks.trusted()
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "unknown"

@@ -23,6 +23,7 @@ from agent.records.audit import SHELL, Actor, AuditAction, Entry
 from agent.records.connection import Connection
 from agent.records.errors import NotEnded, UnknownScan, VerdictOverdue, VerdictRefused
 from agent.records.messages import event_id_of
+from agent.records.sealing import NOTE, PLAIN, Seal
 
 DIAGNOSES: tuple[str, ...] = get_args(DiagnosisClass)
 SOURCES: tuple[str, ...] = get_args(VerdictSource)
@@ -93,7 +94,7 @@ class VerdictCounts:
     no_suggestion: int
 
 
-def give(db: Connection, sender: Sender, given: Given) -> str:
+def give(db: Connection, sender: Sender, given: Given, seal: Seal = PLAIN) -> str:
     """Keep a verdict and put its event into the outbox; returns its id. A repeat changes nothing.
 
     Raises:
@@ -137,7 +138,7 @@ def give(db: Connection, sender: Sender, given: Given) -> str:
             None if earlier is None else earlier[0],
             None if suggestion is None else json.dumps(suggestion, ensure_ascii=False),
             given.by,
-            given.note,
+            None if given.note is None else seal.seal(given.note, given.verdict_id, NOTE),
             given.at,
             # No verdict is older than its scan's end: a time before it shows a clock that was set wrong (F16).
             int(given.clock_trusted and given.at >= finished_at),

@@ -65,11 +65,21 @@ def trouble_of(error: BaseException) -> Trouble:
     return Trouble.OPERATION
 
 
+class Mode(Enum):
+    """How an operation is run."""
+
+    READING = "reading"
+    WRITING = "writing"
+    """In a transaction that it may share with others."""
+    ALONE = "alone"
+    """Outside of any transaction: for what SQLite does only there (a checkpoint, VACUUM)."""
+
+
 @dataclass(frozen=True)
 class _Operation:
     run: Callable[[sqlite3.Connection], Any]
     promise: Future[Any]
-    writes: bool
+    mode: Mode
 
 
 @dataclass(frozen=True)
@@ -104,11 +114,18 @@ class Writer:
 
     def submit(self, run: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> Future[T]:
         """Queue an operation. Its promise is kept when it is committed, or holds the error for which it is not."""
+        return self._put(run, Mode.WRITING if writes else Mode.READING)
+
+    def submit_alone(self, run: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Queue an operation that SQLite does only outside of transactions; all others wait for its end."""
+        return self._put(run, Mode.ALONE)
+
+    def _put(self, run: Callable[[sqlite3.Connection], T], mode: Mode) -> Future[T]:
         promise: Future[T] = Future()
         with self._gate:
             if self._closed:
                 raise StoreClosed("the store is closed")
-            self._queue.put(_Operation(run, promise, writes))
+            self._queue.put(_Operation(run, promise, mode))
         return promise
 
     def close(self, timeout_s: float) -> None:
@@ -123,8 +140,9 @@ class Writer:
     def _loop(self) -> None:
         while True:
             batch, last = self._take()
-            for writes, group in groupby(batch, key=lambda operation: operation.writes):
-                self._do(list(group), writes=writes)
+            for mode, group in groupby(batch, key=lambda operation: operation.mode):
+                for together in [list(group)] if mode is not Mode.ALONE else [[one] for one in group]:
+                    self._do(together, mode)
             try:
                 self._checkpointer.look(self._connection, idle=not batch, closing=last)
             except sqlite3.Error as error:
@@ -150,14 +168,14 @@ class Writer:
             return batch, False
         return batch, True
 
-    def _do(self, batch: list[_Operation], *, writes: bool) -> None:
+    def _do(self, batch: list[_Operation], mode: Mode) -> None:
         """Run a batch until it is committed or has failed for good, then keep its promises."""
         outcomes: list[Any]
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                outcomes = self._transaction(batch, writes=writes)
-                if writes:
+                outcomes = self._run(batch, mode)
+                if mode is not Mode.READING:
                     self.commits += 1
                     self._checkpointer.written()
                 break
@@ -174,11 +192,13 @@ class Writer:
         for operation, outcome in zip(batch, outcomes, strict=True):
             _keep(operation.promise, outcome)
 
-    def _transaction(self, batch: list[_Operation], *, writes: bool) -> list[Any]:
+    def _run(self, batch: list[_Operation], mode: Mode) -> list[Any]:
+        if mode is Mode.ALONE:
+            return [operation.run(self._connection) for operation in batch]
         execute = self._connection.execute
         outcomes: list[Any] = []
         # IMMEDIATE: a deferred transaction that reads and then writes fails at once whatever the busy timeout (F07).
-        execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        execute("BEGIN IMMEDIATE" if mode is Mode.WRITING else "BEGIN")
         for operation in batch:
             execute("SAVEPOINT operation")
             try:

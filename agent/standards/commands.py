@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 from agent.exits import EXIT_FAILED, EXIT_OK
@@ -18,10 +19,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write a scan as DICOM, FHIR or JSON",
         description="Writes a scan for the hospital's other systems: DICOM (the overlay as a secondary capture image, "
         "and a TID 1500 report; needs dermascan-edge[standards]), a FHIR R4 bundle, or JSON. The files hold the "
-        "patient's id. It only reads the records, and the agent may run. Repeated, it gives the same files.",
+        "patient's id, so the audit notes who wrote them. The agent may run or not. Repeated, it gives the same files.",
         epilog=f"exit status: {EXIT_OK} written; {EXIT_FAILED} no such scan, one that has not been answered yet, one "
-        "that was refused (in DICOM), a library that is missing, or a folder that cannot be written; 2 wrong words; "
-        "78 wrong configuration",
+        "that was refused (in DICOM), a library that is missing, or a folder or the audit that cannot be written; "
+        "2 wrong words; 78 wrong configuration",
     )
     parser.add_argument(
         "scan_id",
@@ -53,12 +54,20 @@ def export_command(arguments: argparse.Namespace) -> int:
     folder: Path = arguments.out
     try:
         files = export_scan(state_dir, arguments.scan_id, Format(arguments.format))
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            write_atomically(folder / file.name, file.data)
     except (ExportError, StoreError) as error:
         print(error, file=sys.stderr)
         return EXIT_FAILED
+    try:
+        _audit(state_dir, arguments.scan_id, arguments.format)
+    except OSError as error:
+        print(
+            f"{state_dir}: the audit cannot be told ({error.strerror}); run this as the agent's user", file=sys.stderr
+        )
+        return EXIT_FAILED
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            write_atomically(folder / file.name, file.data)
     except OSError as error:
         print(f"{folder}: cannot be written ({error.strerror}); name another folder with --out", file=sys.stderr)
         return EXIT_FAILED
@@ -69,3 +78,23 @@ def export_command(arguments: argparse.Namespace) -> int:
         for path in paths:
             print(path)
     return EXIT_OK
+
+
+def _audit(state_dir: Path, scan_id: str, name: str) -> None:
+    """Hand the audit's row to the agent, which adds it as soon as it runs; before anything of a patient is written.
+
+    Raises:
+        OSError: it cannot be handed over.
+    """
+    from agent.access.commands import who_asks
+    from agent.records import spool
+
+    order = spool.AuditOrder(
+        id=spool.new_id(),
+        action="export",
+        who=who_asks(),
+        subject=scan_id,
+        detail={"format": name, "way": "command"},
+        at=datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+    spool.place(state_dir, order)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from agent.standards.dicom_image import overlay_image
 from agent.standards.dicom_report import measurement_report
+from agent.standards.discretion import discreet
 from agent.standards.errors import NothingToExport, StandardsMissing
 from agent.standards.files import ExportFile
 from agent.standards.material import Material
-from agent.standards.objects import When, discreet, sealed
+from agent.standards.objects import When, sealed
 from agent.standards.taken_over import take_over
 
 CONTENT_TYPE = "application/dicom"

@@ -18,6 +18,7 @@ from agent.standards.dossier import Dossier
 from agent.standards.identity import uid_of
 from agent.standards.objects import PRODUCT, UTF_8, When, created, identify, notes_of
 from agent.standards.taken_over import Reference, TakenOver
+from agent.standards.words import clean
 
 if TYPE_CHECKING:
     from highdicom.sr import ComprehensiveSR
@@ -101,6 +102,9 @@ def _content(image: Dataset, answer: Answer, dossier: Dossier, taken: TakenOver)
         procedure_reported=dicom.SCT.DermoscopicPhotography,
         imaging_measurements=[_group(image, answer, dossier, taken)],
         title=dicom.DCM.ImagingMeasurementReport,
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            sr.CodedConcept("en", "RFC5646", "English")
+        ),
         referenced_images=[image],
     )
 
@@ -136,9 +140,7 @@ def _group(image: Dataset, answer: Answer, dossier: Dossier, taken: TakenOver) -
 def _text(name: Any, text: str) -> Any:
     from highdicom import sr
 
-    # JSON may hold halves of characters, which no file can.
-    plain = text.encode("utf-8", "replace").decode()
-    return sr.TextContentItem(name=name, value=plain, relationship_type=sr.RelationshipTypeValues.CONTAINS)
+    return sr.TextContentItem(name=name, value=clean(text), relationship_type=sr.RelationshipTypeValues.CONTAINS)
 
 
 def _algorithm(answer: Answer) -> Any:

@@ -21,7 +21,6 @@ from agent.standards.fhir_parts import (
     MODEL,
     URI,
     Resource,
-    clean,
     effective,
     identifier,
     known,
@@ -36,6 +35,7 @@ from agent.standards.identity import uuid_of
 from agent.standards.material import Material
 from agent.standards.objects import PRODUCT
 from agent.standards.taken_over import take_over
+from agent.standards.words import clean
 
 CONTENT_TYPE = "application/fhir+json"
 

@@ -10,7 +10,6 @@ from agent.standards import codes
 from agent.standards.dossier import Dossier
 from agent.standards.fhir_parts import (
     Resource,
-    clean,
     clinic,
     concept,
     effective,
@@ -20,6 +19,7 @@ from agent.standards.fhir_parts import (
     subject,
     without_empty,
 )
+from agent.standards.words import clean
 
 
 def _observation(dossier: Dossier, status: str, code: Resource, **more: Any) -> Resource:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
 from typing import Any, Final
 
 from agent.standards.codes import SYSTEMS, Code
 from agent.standards.dossier import Dossier
 from agent.standards.identity import uuid_of
+from agent.standards.words import usable
 
 Resource = dict[str, Any]
 URI: Final = "urn:ietf:rfc:3986"
@@ -18,7 +18,6 @@ DEVICE: Final = "urn:dermascan:device"
 MODEL: Final = "urn:dermascan:model-sha256"
 CLINIC: Final = "urn:dermascan:clinic"
 IMAGE: Final = "urn:dermascan:image-sha256"
-_ALLOWED_CONTROL: Final = "\t\r\n"
 
 
 def concept(code: Code, text: str | None = None) -> Resource:
@@ -50,18 +49,6 @@ def url_of(dossier: Dossier, *name: str) -> str:
 def reference(url: str, kind: str) -> Resource:
     """A Reference to a resource of the bundle."""
     return {"reference": url, "type": kind}
-
-
-def usable(text: str) -> bool:
-    """Whether a text may stand in FHIR as it is (R4, 2.24.0.1): not empty, and without control characters."""
-    odd = (letter for letter in text if letter not in _ALLOWED_CONTROL)
-    return bool(text.strip()) and not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in odd)
-
-
-def clean(text: str) -> str:
-    """A text for people, without what may not stand in FHIR."""
-    kept = (one if one in _ALLOWED_CONTROL or unicodedata.category(one) not in ("Cc", "Cs") else "?" for one in text)
-    return "".join(kept).strip() or "?"
 
 
 def subject(dossier: Dossier) -> Resource | None:

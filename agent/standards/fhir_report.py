@@ -10,7 +10,6 @@ from agent.standards.dossier import Dossier
 from agent.standards.fhir_parts import (
     SCAN,
     Resource,
-    clean,
     clinic,
     concept,
     effective,
@@ -18,11 +17,11 @@ from agent.standards.fhir_parts import (
     known,
     reference,
     subject,
-    usable,
     without_empty,
 )
 from agent.standards.objects import CLOCK_NOT_TRUSTED
 from agent.standards.taken_over import TakenOver
+from agent.standards.words import clean, usable
 
 ID_LEFT_OUT = "The patient's id on the device holds control characters and was left out. Match this by the scan's id."
 

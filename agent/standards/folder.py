@@ -61,6 +61,20 @@ class ExportState:
         return told
 
 
+@dataclass(frozen=True)
+class Written:
+    """An export that lies in the folder, as it is told for the audit."""
+
+    scan_id: str
+    format: str
+    revision: str
+
+    @property
+    def reference(self) -> str:
+        """The same for the same export, should it be told twice."""
+        return f"export-folder/{self.scan_id}/{self.format}/{self.revision}"
+
+
 class ExportFolder:
     """Writes finished scans into a folder. Start it once; nudge it after each commit; stop it once."""
 
@@ -69,6 +83,7 @@ class ExportFolder:
         state_dir: Path,
         folder: Path,
         formats: Sequence[str],
+        on_written: Callable[[Written], object] = lambda _: None,
         *,
         linger_s: float = LINGER_S,
         retry_s: float = RETRY_S,
@@ -76,7 +91,20 @@ class ExportFolder:
         answer_s: float = ANSWER_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``formats`` are values of `agent.standards.export.Format`; ``folder`` must be there when it is written to."""
+        """Make it, with nothing done yet.
+
+        Args:
+            state_dir: the agent's.
+            folder: where to; it must be there when it is written to.
+            formats: values of `agent.standards.export.Format`.
+            on_written: called on this folder's own thread after each export.
+            linger_s: how long the process is kept without work.
+            retry_s: until everything is tried again after a failure.
+            look_every_s: until everything is looked through even without a nudge.
+            answer_s: how long the process may be silent while it works.
+            monotonic: seconds.
+        """
+        self._on_written = on_written
         self._state_dir = state_dir
         self._order: dict[str, Any] = {
             "state_dir": str(state_dir.absolute()),
@@ -130,13 +158,14 @@ class ExportFolder:
         while not self._stopping:
             try:
                 self._serve()
+                self._let_go(STOP_S)
             except ChildEnded as error:
+                self._let_go()
                 self._failed(f"the process that exports failed: {error}")
             except Exception:
+                self._let_go()
                 log.exception("the export broke off unexpectedly; it goes on in a while")
                 self._failed("the export broke off unexpectedly; see the log")
-            finally:
-                self._let_go()
 
     def _serve(self) -> None:
         """Wait for work, and do all of it until there has been none for a while."""
@@ -212,6 +241,7 @@ class ExportFolder:
             log.info("export: scan %s written as %s", heard["scan_id"], heard["format"])
             with self._changed:
                 self._state = replace(self._state, written=self._state.written + 1)
+            self._on_written(Written(heard["scan_id"], heard["format"], heard["revision"]))
         return False
 
     def _failed(self, sentence: str) -> None:
@@ -223,8 +253,8 @@ class ExportFolder:
         if new:  # not again every minute (F28)
             log.error("export: %s", sentence)
 
-    def _let_go(self) -> None:
+    def _let_go(self, patience_s: float = 0.0) -> None:
         with self._changed:
             child, self._child = self._child, None
         if child is not None:
-            child.end(STOP_S)
+            child.end(patience_s)

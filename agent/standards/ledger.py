@@ -15,12 +15,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from agent.records.results import sync_folder
 from agent.standards.export import Format
 
 log = logging.getLogger(__name__)
 
 NAME: Final = "ledger.db"
 SET_ASIDE: Final = "ledger.damaged"
+BUSY_S: Final = 10.0
 MAX_ATTEMPTS: Final = 5
 """Tries at one state of a scan in one format before it is given up: some may end with the whole process."""
 _APPLICATION_ID: Final = 0x44534558
@@ -86,20 +88,30 @@ class Ledger:
 
     def _open(self) -> sqlite3.Connection:
         path = self._folder / NAME
-        db = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        if not path.exists():
+            self._make(path)
+        db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
         try:
             # One rollback journal and full syncs: a row says that a file is durable, and must be so itself (F11).
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_mode = DELETE")
             found = db.execute("PRAGMA application_id").fetchone()[0]
-            if found == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                db.executescript(f"BEGIN;{_TABLES}COMMIT;")
-            elif found != _APPLICATION_ID or db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            if found != _APPLICATION_ID or db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("not a ledger")  # noqa: TRY301
         except BaseException:
             db.close()
             raise
         return db
+
+    def _make(self, path: Path) -> None:
+        """Under another name first: an empty file in the ledger's place is damage, and never taken for a new one."""
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript(f"BEGIN;{_TABLES}COMMIT;")
+        new.replace(path)
+        sync_folder(self._folder)
 
     def close(self) -> None:
         """Close it."""

@@ -39,6 +39,8 @@ class Outcome:
     scan_id: str
     format: str
     state: State
+    revision: str
+    """Of what is said of the scan: the same for a repeat."""
     sentence: str | None = None
 
 
@@ -141,18 +143,18 @@ def _export(wish: Wish, ledger: Ledger, one: Finished, wanted: Format) -> Outcom
         written = _write(wish.folder, files, ledger.files(one.scan_id, wanted))
     except NothingToExport:
         ledger.end(one, wanted, State.NOTHING)
-        return Outcome(one.scan_id, wanted.value, State.NOTHING)
+        return Outcome(one.scan_id, wanted.value, State.NOTHING, one.revision)
     except StandardsMissing:
         ledger.put_back(one, wanted)
         raise
     except ExportError as error:
         ledger.end(one, wanted, State.FAILED, sentence=str(error))
-        return Outcome(one.scan_id, wanted.value, State.FAILED, str(error))
+        return Outcome(one.scan_id, wanted.value, State.FAILED, one.revision, str(error))
     except (OSError, StoreError):
         ledger.put_back(one, wanted)
         raise
     ledger.end(one, wanted, State.WRITTEN, written)
-    return Outcome(one.scan_id, wanted.value, State.WRITTEN)
+    return Outcome(one.scan_id, wanted.value, State.WRITTEN, one.revision)
 
 
 def _write(folder: Path, files: Sequence[ExportFile], before: dict[str, str]) -> dict[str, str]:

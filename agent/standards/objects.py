@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from agent.intake.bounds import quietly
 from agent.standards.dossier import Dossier, moment
 from agent.standards.identity import uid_of
 from agent.standards.taken_over import PATIENT, TakenOver, well_formed
@@ -129,18 +125,3 @@ def _file(dataset: Dataset) -> bytes:
     target = io.BytesIO()
     dataset.save_as(target, enforce_file_format=True)
     return target.getvalue()
-
-
-@contextmanager
-def discreet() -> Iterator[None]:
-    """Keep what the DICOM libraries say to themselves: they put values into it, patients' names among them (F30)."""
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
-    levels = [logger.level for logger in loggers]
-    with quietly():
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

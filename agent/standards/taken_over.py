@@ -11,8 +11,9 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.intake.bounds import quietly
+from agent.standards.discretion import discreet
 from agent.standards.material import Material
+from agent.standards.words import NOT_TEXT
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -34,8 +35,6 @@ STUDY: Final = (
 )
 _PREAMBLE: Final = 128
 _SEXES: Final = frozenset({"F", "M", "O"})
-_NOT_TEXT: Final = frozenset({"Cc", "Cs"})
-"""Control characters and halves of characters; the spaces of every writing are none of them."""
 _LOSSY: Final = "1.2.840.10008.1.2.4."
 _LOSSLESS: Final = frozenset({"57", "70", "80", "90"})
 """JPEG's lossless transfer syntaxes, by the end of their UIDs; they have a beginning in common with the lossy ones."""
@@ -102,7 +101,7 @@ def take_over(material: Material) -> TakenOver:
 
 
 def _read(data: bytes) -> TakenOver:
-    with quietly():
+    with discreet():
         from pydicom import dcmread
 
         header = dcmread(io.BytesIO(data), stop_before_pixels=True)
@@ -142,7 +141,7 @@ def well_formed(vr: str, text: str) -> bool:
     from pydicom.config import RAISE
     from pydicom.valuerep import validate_value
 
-    if "\\" in text or any(unicodedata.category(letter) in _NOT_TEXT for letter in text):
+    if "\\" in text or any(unicodedata.category(letter) in NOT_TEXT for letter in text):
         return False
     try:
         validate_value(vr, text, RAISE)

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 from dataclasses import asdict
@@ -57,7 +58,7 @@ def _serve(order: dict[str, Any], lines: IO[bytes], told: IO[bytes]) -> None:
         trouble, given_up = None, 0
         try:
             ledger = ledger or open_ledger(wish, horizon)
-            look(wish, ledger, json.loads(line)["scans"], lambda one: _tell(told, asdict(one)))
+            look(wish, ledger, json.loads(line)["scans"], lambda one: _go_on(told, asdict(one)))
         except Trouble as error:
             trouble = str(error)
         if ledger is not None:
@@ -65,6 +66,13 @@ def _serve(order: dict[str, Any], lines: IO[bytes], told: IO[bytes]) -> None:
         _tell(told, {"end": True, "trouble": trouble, "given_up": given_up})
     if ledger is not None:
         ledger.close()
+
+
+def _go_on(told: IO[bytes], answer: dict[str, Any]) -> None:
+    """Tell of one export; and end where the parent has closed our input, since it says nothing else meanwhile."""
+    _tell(told, answer)
+    if select.select([sys.stdin.buffer], [], [], 0)[0]:
+        sys.exit(0)
 
 
 def _download(order: dict[str, Any], told: IO[bytes]) -> None:

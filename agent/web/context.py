@@ -20,8 +20,8 @@ from agent.web.ports import Agent
 
 if TYPE_CHECKING:
     from agent.web.broadcast import Broadcast
+    from agent.web.carrier import Carrier
     from agent.web.measuring import Figures
-    from agent.web.uploads import Uploads
     from agent.web.views import Views
 
 P = ParamSpec("P")
@@ -43,7 +43,7 @@ class Context:
     """Tells the audit of them."""
     pool: ThreadPoolExecutor
     broadcast: Broadcast
-    uploads: Uploads
+    carrier: Carrier
     views: Views
     figures: Figures
 

@@ -77,6 +77,8 @@ def visitor(
         known = _known(here, bearer, cookie)
     except AccessError as error:
         raise unavailable(error) from error
+    if known is None:
+        raise _not_signed_in()
     if isinstance(known, Refusal):
         raise refused(here, request, known)
     if known.session is not None and request.method not in SAFE:
@@ -86,12 +88,13 @@ def visitor(
     return known
 
 
-def _known(here: Context, bearer: HTTPAuthorizationCredentials | None, cookie: str | None) -> Visitor | Refusal:
+def _known(here: Context, bearer: HTTPAuthorizationCredentials | None, cookie: str | None) -> Visitor | Refusal | None:
+    """None: whoever it is brought nothing to be known by, as a page does that is opened for the first time."""
     if bearer is not None:  # before the cookie: a program that brings both means its token
         identity = here.tokens.authenticate(bearer.credentials, datetime.now(timezone.utc))
         return identity if isinstance(identity, Refusal) else Visitor(identity)
     if cookie is None:
-        return Refusal.UNKNOWN
+        return None
     session = here.sessions.authenticate(cookie)
     return session if isinstance(session, Refusal) else Visitor(session.identity, session)
 
@@ -102,6 +105,10 @@ def refused(here: Context, request: Request, refusal: Refusal) -> Problem:
     if wait_s := here.refusals.allow(address(request)):
         return Problem(TOO_OFTEN, "Too many tries with a token that is not known. Wait a moment.", retry_s=wait_s)
     log.info("somebody was not let in: the secret is %s", refusal.value)
+    return _not_signed_in()
+
+
+def _not_signed_in() -> Problem:
     return Problem(
         NOT_SIGNED_IN,
         "Sign in with a token of this device, or send it as Authorization: Bearer TOKEN. It may have ended.",
@@ -131,6 +138,13 @@ def insist_on_our_page(request: Request) -> None:
         or (site is not None and site != "same-origin")
     ):
         raise Problem(FOREIGN_PAGE, f"Ask from this device's own page, which sends {PAGE_HEADER}: 1, or with a token.")
+
+
+def insist(request: Request, here: Context, right: Right) -> None:
+    """The same as `may`, where a route decides by itself whether one must sign in."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    bearer = HTTPAuthorizationCredentials(scheme=scheme, credentials=secret) if scheme.lower() == "bearer" else None
+    may(right)(visitor(request, here, bearer, request.cookies.get(COOKIE)))
 
 
 def may(right: Right) -> Callable[[Visitor], Visitor]:

@@ -68,7 +68,9 @@ async def overlay(scan_id: ScanId, here: Here, visitor: SeesPatients) -> Respons
 @router.get(
     "/image",
     responses={
-        200: _binary("image/jpeg", "image/png", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream"),
+        200: _binary(
+            "image/jpeg", "image/png", "image/tiff", "image/bmp", "application/dicom", "application/octet-stream"
+        ),
         304: {"description": "It is what you have"},
         **described(*_PICTURE),
     },

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agent.access.files import AccessError
 from agent.access.sessions import HOURS
 from agent.access.tokens import LONGEST_SECRET, Refusal
-from agent.records.audit import Actor, AuditAction
+from agent.records.audit import AuditAction
 from agent.web.body import json_body, read_json
 from agent.web.context import Here, reply
 from agent.web.gate import COOKIE, PAGE_HEADER, Anyone, address, insist_on_our_page, refused, unavailable
@@ -58,7 +58,8 @@ async def sign_in(request: Request, here: Here) -> Response:
         raise unavailable(error) from error
     here.agent.store.audit(
         AuditAction.SIGN_IN,
-        Actor(identity.name, identity.role.value),
+        identity.name,
+        identity.role.value,
         identity.token_id,
         {"address": address(request)},
     )

@@ -144,7 +144,9 @@ def _warnings(
     if disk.full:
         found.append("There is no room: new pictures wait in their folder until there is.")
     found += [
-        f"The folder of dermoscope {scope.id} is not there, or is another one." for scope in dermoscopes if not scope.folder_ok
+        f"The folder of dermoscope {scope.id} is not there, or is another one."
+        for scope in dermoscopes
+        if not scope.folder_ok
     ]
     if not trusted:
         found.append("The clock cannot be right: connect the device to the network, or set its clock.")

@@ -56,22 +56,29 @@ def open_original(path: Path, sha256: str) -> Original:
     except OSError:
         raise Problem(PICTURE_GONE, "The picture was moved or deleted since it was answered.") from None
     try:
-        status = os.fstat(handle)
-        start = b""
-        digest = hashlib.sha256()
-        if stat.S_ISREG(status.st_mode):
-            while block := os.read(handle, CHUNK):
-                start = start or block[:256]
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            raise Problem(
-                CHANGED_PICTURE, "The file was changed since it was answered, so it would not show what the answer saw."
-            )
-        os.lseek(handle, 0, os.SEEK_SET)
+        size, start = _check(handle, sha256)
     except BaseException:
         os.close(handle)
         raise
-    return Original(handle, status.st_size, *MEDIA_TYPES.get(sniff(start) or "", ("application/octet-stream", "bin")))
+    media_type, suffix = MEDIA_TYPES.get(sniff(start) or "", ("application/octet-stream", "bin"))
+    return Original(handle, size, media_type, suffix)
+
+
+def _check(handle: int, sha256: str) -> tuple[int, bytes]:
+    """A file's size and its first bytes; raises Problem where it is not the one of this hash."""
+    status = os.fstat(handle)
+    start = b""
+    digest = hashlib.sha256()
+    if stat.S_ISREG(status.st_mode):
+        while block := os.read(handle, CHUNK):
+            start = start or block[:256]
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        raise Problem(
+            CHANGED_PICTURE, "The file was changed since it was answered, so it would not show what the answer saw."
+        )
+    os.lseek(handle, 0, os.SEEK_SET)
+    return status.st_size, start
 
 
 class Views:

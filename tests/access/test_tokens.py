@@ -26,6 +26,7 @@ def tokens(folder: Path) -> Tokens:
     return Tokens(folder)
 
 
+@pytest.mark.requirement("R-SEC-2")
 def test_a_secret_is_256_random_bits_and_only_its_hash_is_kept(tokens, folder):
     new = tokens.create("Dr Kim", Role.CLINICIAN, 30, NOW)
     assert new.secret.startswith("dse_")
@@ -39,6 +40,7 @@ def test_a_secret_is_256_random_bits_and_only_its_hash_is_kept(tokens, folder):
     assert tokens.authenticate(new.secret, NOW) == Identity(new.token_id, "Dr Kim", Role.CLINICIAN)
 
 
+@pytest.mark.requirement("R-SEC-1")
 def test_who_is_let_in_and_who_not(tokens):
     day = timedelta(days=1)
     kim = tokens.create("Dr Kim", Role.CLINICIAN, 30, NOW)
@@ -181,6 +183,7 @@ def test_a_full_disk_keeps_nobody_out(tokens, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o666])
+@pytest.mark.requirement("R-SEC-2")
 def test_a_file_that_others_may_use_lets_nobody_in_and_says_the_chmod(tokens, folder, mode, caplog):
     new = tokens.create("Dr Kim", Role.CLINICIAN, None, NOW)
     (folder / TOKENS).chmod(mode)

@@ -57,6 +57,7 @@ def test_a_profile_put_into_use_meanwhile_corrects_the_next_capture(write_config
         assert answer_to("back.png", 4).calibration.profile_id == first
 
 
+@pytest.mark.requirement("R-COL-3")
 def test_where_calibration_is_required_others_are_refused(write_config: WriteConfig, tmp_path: Path) -> None:
     config = write_config(("[store]", "[calibration]\nrequire = true\n[store]"))
     with running(config) as (_, commits):

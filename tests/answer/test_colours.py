@@ -43,6 +43,7 @@ def colours_of(
     return ShelfColours(shelf, require=require, clock=lambda: now, clock_trusted=lambda: trusted, drift=lambda _: drift)
 
 
+@pytest.mark.requirement("R-COL-3")
 def test_without_a_profile_the_picture_stays_as_it_is_and_the_answer_says_so(shelf: Shelf) -> None:
     colours = colours_of(shelf)(SCOPE, SIZE)
     small = np.full((224, 224, 3), 120, np.uint8)
@@ -80,6 +81,7 @@ def test_the_square_is_corrected_as_the_whole_picture_would_be(calibrated: Shelf
     assert np.abs(whole.astype(int) - part.astype(int)).max() <= 1
 
 
+@pytest.mark.requirement("R-COL-3")
 def test_an_expired_profile_still_corrects_and_is_said(calibrated: Shelf) -> None:
     colours = colours_of(calibrated, now=NOW + timedelta(days=40))(SCOPE, SIZE)
     assert colours.calibration.state is CalibrationState.EXPIRED
@@ -100,6 +102,7 @@ def test_another_dermoscope_has_not_this_profile(calibrated: Shelf) -> None:
     assert colours_of(calibrated)("scope-2", SIZE).calibration.state is CalibrationState.NONE
 
 
+@pytest.mark.requirement("R-COL-2")
 def test_a_damaged_profile_is_none_and_the_answer_says_why(calibrated: Shelf) -> None:
     path = calibrated.profile_folder(SCOPE, fitted()[0].profile_id) / "profile.json"
     path.chmod(0o640)
@@ -120,6 +123,7 @@ def test_a_picture_of_another_shape_is_not_corrected_by_this_flat_field(calibrat
 
 
 @pytest.mark.parametrize("age", [0, 40])
+@pytest.mark.requirement("R-COL-3")
 def test_where_calibration_is_required_only_valid_profiles_answer(calibrated: Shelf, age: int) -> None:
     ask = colours_of(calibrated, now=NOW + timedelta(days=age), require=True)
     if age == 0:
@@ -130,6 +134,7 @@ def test_where_calibration_is_required_only_valid_profiles_answer(calibrated: Sh
         assert caught.value.reason is Reason.NOT_CALIBRATED
 
 
+@pytest.mark.requirement("R-COL-4")
 def test_drift_since_the_calibration_is_said(calibrated: Shelf) -> None:
     assert colours_of(calibrated, drift=("They drifted.",))(SCOPE, SIZE).warnings == ("They drifted.",)
 

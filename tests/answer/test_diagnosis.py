@@ -34,6 +34,7 @@ def shares(primary: str, melanoma: float, top: float) -> np.ndarray:
         ("vascular_lesion", 0.01, 0.9, texts.ROUTINE),
     ],
 )
+@pytest.mark.requirement("R-ANS-2")
 def test_recommendation(manifest: Manifest, primary: str, melanoma: float, top: float, expected: str) -> None:
     diagnosis, operating, recommendation = diagnose(shares(primary, melanoma, top), manifest)
     assert recommendation == expected
@@ -41,12 +42,14 @@ def test_recommendation(manifest: Manifest, primary: str, melanoma: float, top: 
     assert operating.suspicious == (diagnosis.melanoma_risk >= operating.threshold)
 
 
+@pytest.mark.requirement("R-ANS-2")
 def test_a_melanoma_that_is_not_the_most_probable_class_is_still_suspicious(manifest: Manifest) -> None:
     diagnosis, operating, _ = diagnose(shares("melanocytic_nevus", 0.3, 0.65), manifest)
     assert diagnosis.primary == "melanocytic_nevus"
     assert operating.suspicious
 
 
+@pytest.mark.requirement("R-ANS-2")
 def test_most_probable_melanoma_below_a_high_threshold_is_never_routine(manifest: Manifest) -> None:
     strict = manifest.model_copy(
         update={"operating_point": manifest.operating_point.model_copy(update={"threshold": 0.99})}
@@ -57,6 +60,7 @@ def test_most_probable_melanoma_below_a_high_threshold_is_never_routine(manifest
     assert recommendation == texts.FOLLOW_SOON
 
 
+@pytest.mark.requirement("R-ANS-1")
 def test_the_classes_keep_their_order(manifest: Manifest) -> None:
     given = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.12, 0.08], np.float32)
     diagnosis, _, _ = diagnose(given, manifest)
@@ -76,6 +80,7 @@ def test_numbers_that_are_none_are_refused(manifest: Manifest, given: np.ndarray
         diagnose(given, manifest)
 
 
+@pytest.mark.requirement("R-ANS-3")
 def test_the_texts_keep_to_the_intended_use() -> None:
     below = (texts.REFER, texts.FOLLOW_SOON, texts.ROUTINE)
     for text in (texts.REFER_URGENTLY, *below):

@@ -76,6 +76,7 @@ def test_the_colour_bar_runs_from_low_to_high(
     assert place.right[1].start < first[0] < last[-1] < place.right[1].stop
 
 
+@pytest.mark.requirement("R-ANS-3", "R-PAT-1")
 def test_the_caption_says_what_matters_and_names_no_patient(analysed: Callable[..., Analysis]) -> None:
     from agent.intake.sidecar import Sidecar
 
@@ -89,6 +90,7 @@ def test_the_caption_says_what_matters_and_names_no_patient(analysed: Callable[.
     assert "CANARY" not in text
 
 
+@pytest.mark.requirement("R-ANS-2")
 def test_risk_and_threshold_never_read_the_same_when_they_differ(analysed: Callable[..., Analysis]) -> None:
     answer = analysed([0.2499, 0, 0, 0, 0.7501, 0, 0]).answer
     first = caption_lines(answer, 1200)[0].text

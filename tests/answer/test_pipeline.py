@@ -24,6 +24,7 @@ from agent.intake.sidecar import Sidecar
 from tests.answer.conftest import NOW, STAMP, FakeLadder, png, skin
 
 
+@pytest.mark.requirement("R-ANS-1", "R-ANS-6")
 def test_the_answer_is_whole(
     analysed: Callable[..., Analysis], capture: Capture, attention: NDArray[np.float32]
 ) -> None:
@@ -46,6 +47,7 @@ def test_the_answer_is_whole(
     np.testing.assert_array_equal(analysis.attention, attention)
 
 
+@pytest.mark.requirement("R-ANS-1")
 def test_a_client_of_the_core_fields_works(analysed: Callable[..., Analysis]) -> None:
     core = json.loads(analysed().answer.model_dump_json())
     assert set(core["diagnosis"]) == {"primary", "confidence", "melanoma_risk", "all_classes"}
@@ -64,6 +66,7 @@ def test_the_sidecar_is_read_after_inference(setting: Setting, ladder: FakeLadde
     assert analysis.about == {"patient_id": "p", "age": "61"}
 
 
+@pytest.mark.requirement("R-ANS-4")
 def test_the_sidecar_wins_over_the_picture_and_a_contradiction_is_told() -> None:
     in_picture = {"patient_id": "A", "sex": "female"}
     merged, warnings = merge_about(in_picture, Sidecar(patient_id="B", body_site="back"))
@@ -73,6 +76,7 @@ def test_the_sidecar_wins_over_the_picture_and_a_contradiction_is_told() -> None
     assert merge_about(in_picture, Sidecar()) == (in_picture, ())
 
 
+@pytest.mark.requirement("R-ANS-4", "R-ANS-7")
 def test_warnings_come_in_order(
     monkeypatch: pytest.MonkeyPatch, setting: Setting, capture: Capture, ladder: FakeLadder
 ) -> None:

@@ -41,6 +41,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     return onnx.load(path)
 
 
+@pytest.mark.requirement("R-ANS-5")
 @pytest.mark.parametrize(("fp16", "tolerance"), [(False, 1e-5), (True, 5e-3)])
 def test_probabilities_and_attention_equal_those_of_torch(
     model: VisionTransformer, tmp_path: Path, fp16: bool, tolerance: float

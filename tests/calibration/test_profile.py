@@ -63,6 +63,7 @@ def bend(content: dict[str, Any]) -> None:
         bend,
     ],
 )
+@pytest.mark.requirement("R-COL-2")
 def test_a_profile_edited_by_hand_is_refused(stored: Path, change: Callable[[dict[str, Any]], None]) -> None:
     edit(stored, change)
     with pytest.raises(ProfileError, match=r"profile\.json: was changed after it was made .* fit a new profile"):
@@ -133,6 +134,7 @@ def test_the_gain_map_comes_back_as_it_was(stored: Path) -> None:
         (b"\x93NUMPY\x01\x00", "is damaged"),
     ],
 )
+@pytest.mark.requirement("R-COL-2")
 def test_another_gain_map_is_refused(stored: Path, data: bytes, why: str) -> None:
     stored.with_name("gain.npy").write_bytes(data)
     with pytest.raises(ProfileError, match=why):

@@ -69,6 +69,7 @@ def test_a_verified_profile_is_used(shelf: Shelf) -> None:
     assert (corrected != shot("chart1")).any()
 
 
+@pytest.mark.requirement("R-COL-1")
 def test_without_a_verification_nothing_is_activated(shelf: Shelf) -> None:
     profile = fitted()[0]
     bring(shelf, profile)
@@ -77,6 +78,7 @@ def test_without_a_verification_nothing_is_activated(shelf: Shelf) -> None:
     assert shelf.active(SCOPE) is None
 
 
+@pytest.mark.requirement("R-COL-1")
 def test_after_a_failed_verification_nothing_is_activated(shelf: Shelf) -> None:
     profile = fitted()[0]
     bring(shelf, profile, verification_of(profile), blocked(profile))
@@ -103,6 +105,7 @@ def test_an_edited_verification_does_not_count(shelf: Shelf) -> None:
         activate(shelf, profile, "Ana", NOW)
 
 
+@pytest.mark.requirement("R-COL-1")
 def test_an_override_is_recorded_and_said_with_each_answer(shelf: Shelf) -> None:
     profile = fitted()[0]
     bring(shelf, profile, blocked(profile))
@@ -195,6 +198,7 @@ def test_a_running_agent_takes_a_change_on_its_next_look_and_reads_nothing_befor
     assert seen.profile == first, "what a capture is being corrected with does not change under it"
 
 
+@pytest.mark.requirement("R-COL-2")
 def test_an_edit_of_the_profile_in_use_is_found_while_the_agent_runs(shelf: Shelf) -> None:
     profile = in_use(shelf)
     assert shelf.active(SCOPE) is not None

@@ -7,7 +7,18 @@ import pytest
 from agent.answer.scan import Answer, Calibration, Diagnosis, Operating, Quality
 from agent.demo.dermoscope import Habit, Shot
 from agent.demo.encode import Format
-from agent.demo.table import Announced, Outcome, Row, Stage, line_of, rows_of, summary_of
+from agent.demo.table import (
+    Acknowledged,
+    Announced,
+    Outcome,
+    Row,
+    Stage,
+    Word,
+    line_of,
+    rows_of,
+    summary_of,
+    word_of,
+)
 from engines.classes import CLASSES
 
 
@@ -46,6 +57,7 @@ def answer(risk=0.42, threshold=0.3):
 ANNOUNCED = Announced("SYN_1.jpg", "at once")
 SHOT = Shot(Path("/in/SYN_1.jpg"), "0" * 64, Habit.WHOLE, 10.0, (1024, 768), Format.JPEG)
 ANSWERED = Outcome("SYN_1.jpg", "scan-1", 10.25, answer(), None)
+ACKNOWLEDGED = Acknowledged("SYN_1.jpg", 0.12)
 REJECTED = Outcome("SYN_2.jpg", "scan-2", 11.0, None, "This file is not a picture.")
 
 
@@ -57,7 +69,7 @@ def test_a_picture_goes_through_its_stages():
     ]
 
 
-@pytest.mark.parametrize("events", list(permutations([ANNOUNCED, SHOT, ANSWERED])))
+@pytest.mark.parametrize("events", list(permutations([ANNOUNCED, SHOT, ANSWERED, ACKNOWLEDGED])))
 def test_the_order_of_the_news_does_not_matter(events):
     (row,) = rows_of(events)
     assert row == Row(
@@ -71,7 +83,15 @@ def test_the_order_of_the_news_does_not_matter(events):
         latency_ms=250.0,
         backend="cpu",
         scan_id="scan-1",
+        in_cloud_s=0.12,
     )
+
+
+def test_words_on_the_network_are_no_pictures_and_the_last_counts():
+    events = [ANNOUNCED, Word("pulled", pulled=True), SHOT, Word("back", pulled=False), ANSWERED]
+    assert len(rows_of(events)) == 1
+    assert word_of(events) == Word("back", pulled=False)
+    assert word_of([ANNOUNCED]) is None
 
 
 def test_an_answer_before_the_clock_was_read_is_no_negative_latency():

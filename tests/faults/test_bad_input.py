@@ -85,6 +85,7 @@ def test_two_thousand_bad_files(write_config: WriteConfig, tmp_path: Path, share
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.requirement("R-INT-4")
 def test_the_originals_and_a_hundred_others_are_all_answered(
     write_config: WriteConfig, tmp_path: Path, shared_data: Path
 ) -> None:

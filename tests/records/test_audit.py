@@ -117,6 +117,7 @@ def test_the_hash_can_be_computed_by_others_from_what_is_exported(audited):
         "UPDATE OR REPLACE audit SET seq = 4 WHERE seq = 3",
     ],
 )
+@pytest.mark.requirement("R-SEC-5")
 def test_the_database_itself_refuses_to_change_a_row(audited, statement):
     with closing(sqlite3.connect(audited / "dermascan.db")) as db, pytest.raises(sqlite3.IntegrityError, match="audit"):
         db.execute(statement)
@@ -164,6 +165,7 @@ COPY = (
         (["UPDATE audit SET seq = seq + 1"], 1, ""),
     ],
 )  # fmt: skip
+@pytest.mark.requirement("R-SEC-5")
 def test_whatever_is_done_to_a_row_is_found_and_the_first_is_named(audited, statements, first, sentence):
     if "seq = seq + 1" in statements[0]:
         statements = ["UPDATE audit SET seq = -seq", "UPDATE audit SET seq = 1 - seq"]
@@ -343,6 +345,7 @@ def scan_id(open_store, claim, answer_json) -> str:
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-SEC-5")
 def test_a_verdict_is_audited_with_who_sent_it_and_without_a_word_of_his(open_store, state_dir, scan_id):
     store = open_store()
     for _ in range(2):

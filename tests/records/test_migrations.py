@@ -96,7 +96,9 @@ def test_an_older_version_gets_an_audit_and_loses_nothing(third_version: Path, o
     assert len(before["outbox"]) == ROWS
     store = open_store()
     assert store.audit_head() == (0, "0" * 64)
-    assert {table: rows(third_version, table) for table in before} == before
+    after = {table: rows(third_version, table) for table in before}
+    for table, old in before.items():
+        assert [row[: len(old[0])] for row in after[table]] == old, "columns may be added, at the end"
     store.verdict("scan-1", "melanoma", "clinician", verdict_id="v-1").result(10)
     assert store.audit_head()[0] == 0, "a verdict of before, told again, is not of today"
     assert store.audit(AuditAction.SIGN_IN, "Kim", "clinician", None, {}).result(10) == 1

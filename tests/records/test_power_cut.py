@@ -20,7 +20,7 @@ import pytest
 from agent.intake.capture import FileStamp
 from agent.messages.envelope import Sender
 from agent.records import scans
-from agent.records.schema import TABLES
+from agent.records.schema import STEPS
 
 SECTOR = 512
 SENDER = Sender("clinic-1", "device-1", "9.9")
@@ -179,8 +179,9 @@ def made() -> Disk:
     disk = Disk()
     files = DiskFiles(disk)
     db = connect("FULL")
-    for statement in TABLES:
-        db.execute(statement)
+    for _, statements in STEPS:
+        for statement in statements:
+            db.execute(statement)
     db.close()
     files.unregister()
     return disk

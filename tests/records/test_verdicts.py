@@ -71,6 +71,7 @@ def test_no_name_note_or_patient_is_in_any_event(open_store, answered):
         assert b"CANARY" not in row.event
 
 
+@pytest.mark.requirement("R-REC-4")
 def test_a_later_verdict_supersedes_and_keeps_the_earlier(open_store, answered):
     store = open_store()
     scan_id, other = answered(store), answered(store, "b")
@@ -106,6 +107,7 @@ def test_confirmations_count_as_corrections_do_and_the_superseded_do_not(open_st
     ]
 
 
+@pytest.mark.requirement("R-REC-4")
 def test_a_verdict_stays_with_its_scan_whatever_comes_later(open_store, answered, claim):
     store = open_store()
     scan_id = answered(store)
@@ -120,6 +122,7 @@ def test_a_verdict_stays_with_its_scan_whatever_comes_later(open_store, answered
 
 
 @pytest.mark.parametrize("statement", ["UPDATE verdicts SET diagnosis = 'melanoma'", "DELETE FROM verdicts"])
+@pytest.mark.requirement("R-REC-4")
 def test_the_table_itself_refuses_to_change_a_verdict(open_store, answered, statement):
     store = open_store()
     scan_id = answered(store)

@@ -26,7 +26,8 @@ def missing_attributes(dataset: pydicom.Dataset) -> list[str]:
     modules = get_iod_module_map()[get_sop_class_iod_map()[dataset.SOPClassUID]]
     faults = []
     for module in modules:
-        if module["usage"] != "M":
+        # An SR's content is a tree whose items have attributes by their kind: dciodvfy and highdicom read that.
+        if module["usage"] != "M" or module["key"] == "sr-document-content":
             continue
         for attribute in get_module_attribute_map()[module["key"]]:
             if attribute["path"] or attribute["type"] not in ("1", "2"):
@@ -46,7 +47,7 @@ def dciodvfy(data: bytes, folder: Path) -> list[str]:
         pytest.skip("dciodvfy is not installed here (Debian's package dicom3tools)")
     path = folder / "object.dcm"
     path.write_bytes(data)
-    said = subprocess.run([tool, str(path)], capture_output=True, text=True, check=False)  # noqa: S603
+    said = subprocess.run([tool, str(path)], capture_output=True, text=True, check=False)
     return [line for line in said.stderr.splitlines() if line.startswith("Error")]
 
 

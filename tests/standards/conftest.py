@@ -41,7 +41,7 @@ class Clinic:
     def __init__(self, folder: Path) -> None:
         self.state_dir = folder / "state"
         self.scope = folder / "scope-1"
-        self.scope.mkdir()
+        self.scope.mkdir(exist_ok=True)
         self.now = AT
         self.trusted = True
         self.store = self._open()
@@ -84,7 +84,7 @@ class Clinic:
         self.store.reject(scan_id, Reason.NOT_A_PICTURE, "This file is not a picture.").result()
         return scan_id
 
-    def verdict(self, scan_id: str, diagnosis: str, source: str = "clinician", **more: Any) -> str:
+    def verdict(self, scan_id: str, diagnosis: str | None, source: str = "clinician", **more: Any) -> str:
         return self.store.verdict(scan_id, diagnosis, source, **more).result()
 
 

@@ -121,6 +121,7 @@ def test_a_certificate_that_cannot_be_read_says_which_and_why(tmp_path: Path, au
         open_context(settings(1).model_copy(update={"ca": rubbish}), "device-1")
 
 
+@pytest.mark.requirement("R-SEC-3")
 def test_nothing_older_than_tls_1_2(authority: CertificateAuthority) -> None:
     context = open_context(settings(1, authority, authority.device("device-1")), "device-1")
     assert context is not None
@@ -154,6 +155,7 @@ class Intruder:
         self.client.loop_stop()
 
 
+@pytest.mark.requirement("R-SEC-4")
 def test_another_devices_topics_are_closed(
     guarded: Broker, authority: CertificateAuthority, outbox: FakeOutbox, make_publisher: Make, make_cloud: Make
 ) -> None:
@@ -179,6 +181,7 @@ def test_another_devices_topics_are_closed(
         intruder.close()
 
 
+@pytest.mark.requirement("R-SEC-4")
 def test_another_devices_client_id_throws_nobody_out(
     guarded: Broker, authority: CertificateAuthority, outbox: FakeOutbox, make_publisher: Make
 ) -> None:
@@ -195,6 +198,7 @@ def test_another_devices_client_id_throws_nobody_out(
         intruder.close()
 
 
+@pytest.mark.requirement("R-SEC-3")
 def test_a_plain_connection_to_a_guarded_port_gets_nowhere(
     guarded: Broker, outbox: FakeOutbox, make_publisher: Make
 ) -> None:

@@ -80,6 +80,7 @@ def test_without_anything_nothing_is_audited(store, state_dir, places):
     assert told(state_dir) == []
 
 
+@pytest.mark.requirement("R-SEC-5")
 def test_profiles_that_were_put_into_use_are_audited_once(store, state_dir, places):
     first = (event(What.FITTED, "cal-1"), event(What.VERIFIED, "cal-1"), event(What.ACTIVATED, "cal-1"))
     keep(places[0], *first)
@@ -119,6 +120,7 @@ def test_a_record_that_begins_anew_is_not_taken_for_the_old_one(store, state_dir
     assert [row[3] for row in told(state_dir)] == ["cal-1", "cal-2"]
 
 
+@pytest.mark.requirement("R-SEC-5")
 def test_models_are_audited_when_another_one_is_in_use_and_so_is_going_back(store, state_dir, places):
     watch = AuditWatch(store, *places)
     for bundle, at in (("demo/1.0.0", "1"), ("demo/2.0.0", "2"), ("demo/1.0.0", "1"), ("demo/2.0.0", "2")):

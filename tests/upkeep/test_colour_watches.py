@@ -63,6 +63,7 @@ def test_steady_colours_say_nothing(store: Store, tmp_path: Path) -> None:
     assert alerts(tmp_path) == []
 
 
+@pytest.mark.requirement("R-COL-4")
 def test_drift_is_one_alert_and_a_warning_in_every_answer_until_it_is_mended(store: Store, tmp_path: Path) -> None:
     watches = watching(store)
     see(watches, range(WINDOW))

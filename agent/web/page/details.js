@@ -51,7 +51,7 @@ export function showDetails(container, scan, links) {
       { class: "origin", open },
       h("summary", { data: { focus: "origin" } }, t("origin.title")),
       h("dl", { class: "facts" }, originRows(scan).map(([heading, content]) => h("div", {}, h("dt", {}, heading), h("dd", {}, given(content))))),
-      scan.answer && h("p", { class: "files" }, links.map(([words, url]) => h("a", { href: url, target: "_blank", rel: "noopener" }, words))),
+      h("p", { class: "files" }, links.filter(([, url]) => url).map(([words, url]) => h("a", { href: url, target: "_blank", rel: "noopener" }, words))),
     ),
   );
 }

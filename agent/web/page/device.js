@@ -13,7 +13,7 @@ export function showDevice(container, status, back) {
 }
 
 function build(container, status, back) {
-  const head = h("header", { class: "part scan-head" }, button(t("scan.back"), back, { name: "back", kind: "quiet back", focus: "back" }), h("div", { class: "scan-who" }, h("h2", { class: "scan-title", tabindex: "-1", data: { focus: "device-title" } }, t("device.title")), status && h("p", { class: "scan-about" }, given(status.device_id), " · ", given(status.clinic_id))));
+  const head = h("header", { class: "part scan-head" }, button(t("scan.back"), back, { name: "back", kind: "quiet back", focus: "back", label: t("scan.back") }), h("div", { class: "scan-who" }, h("h2", { class: "scan-title", tabindex: "-1", data: { focus: "device-title" } }, t("device.title")), status && h("p", { class: "scan-about" }, given(status.device_id), " · ", given(status.clinic_id))));
   if (!status) {
     fill(container, h("div", { class: "device" }, head, h("p", { class: "loading" }, t("scan.loading"))));
     return;

@@ -35,7 +35,7 @@ export class List {
       this.#canvas,
     );
     this.#foot = h("div", { class: "rows-foot", "aria-live": "polite" });
-    this.#above = button("", () => this.#toTop(), { name: "up", kind: "rows-above", hidden: true });
+    this.#above = button("…", () => this.#toTop(), { name: "up", kind: "rows-above", hidden: true });
     new ResizeObserver(() => this.refresh()).observe(this.#box);
     this.build();
   }
@@ -157,13 +157,13 @@ export class List {
   }
 
   #drawEnds() {
-    const { items, complete, failed, today } = this.#scans;
+    const { items, complete, failed, loading, today } = this.#scans;
     const words = failed
       ? [t("list.failed"), button(t("list.again"), () => this.#scans.more(), { kind: "quiet" })]
       : items.length === 0 && complete
         ? [h("strong", {}, today ? t("list.none_today") : t("list.none")), h("span", {}, t("list.none_hint")), today && button(t("list.show_all"), () => this.#range(false), { kind: "quiet" })]
-        : [h("span", {}, complete ? t("list.count", { count: items.length, shown: number(items.length) }) : t("list.loading"))];
-    const key = JSON.stringify([failed, complete, today, items.length, document.documentElement.lang]);
+        : [h("span", {}, complete ? t("list.count", { count: items.length, shown: number(items.length) }) : loading || items.length === 0 ? t("list.loading") : t("list.more", { shown: number(items.length) }))];
+    const key = JSON.stringify([failed, complete, loading, today, items.length, document.documentElement.lang]);
     if (this.#foot.dataset.key !== key) {
       this.#foot.dataset.key = key;
       fill(this.#foot, words);

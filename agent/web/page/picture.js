@@ -20,7 +20,7 @@ export class Picture {
   #on = true;
   #beside = false;
   #opacity = 0.6;
-  #large = false;
+  #finest = null;
   #scaleShown = null;
   #tools = null;
 
@@ -33,7 +33,7 @@ export class Picture {
   async show(scan) {
     this.#scan = scan;
     this.#layer = null;
-    this.#large = false;
+    this.#finest = null;
     if (scan.links.view === null) return this.#without(scan.state === "answered" ? t("picture.role") : t("picture.unshown"));
     this.#build();
     const layer = scan.answer ? await attentionLayer(scan.answer.attention_map) : null;
@@ -96,7 +96,7 @@ export class Picture {
     const stage = h("div", { class: "stage" }, image);
     const pane = h("div", { class: "pane", tabindex: "0", role: "group", "aria-label": label, "aria-keyshortcuts": "+ - 0", data: { focus: "pane" } }, stage);
     pane.style.setProperty("--ratio", String(quality ? quality.width / quality.height : 4 / 3));
-    image.src = api.viewUrl(this.#scan.scan_id, this.#large ? LARGE_SIDE : SIDE);
+    image.src = this.#finest ?? api.viewUrl(this.#scan.scan_id, SIDE);
     return pane;
   }
 
@@ -157,20 +157,28 @@ export class Picture {
   #zoomed(scale) {
     if (this.#scaleShown) this.#scaleShown.textContent = `${number(scale, 1)}×`;
     const image = this.#images[0];
-    if (this.#large || !image?.naturalWidth || scale === 1) return;
-    if (scale * image.clientWidth * devicePixelRatio > image.naturalWidth * 1.1 && image.naturalWidth >= SIDE) this.#enlarge();
-    else if (scale * image.clientWidth * devicePixelRatio > image.naturalHeight * 1.1 && image.naturalHeight >= SIDE) this.#enlarge();
+    if (this.#finest || !image?.naturalWidth || scale === 1) return;
+    const reduced = Math.max(image.naturalWidth, image.naturalHeight) >= SIDE;
+    if (reduced && scale * image.clientWidth * devicePixelRatio > image.naturalWidth * 1.1) this.#enlarge();
   }
 
-  /** The finer picture replaces the first once it is there; nothing flickers. */
-  #enlarge() {
-    this.#large = true;
+  /** The finest picture replaces the first once it is there: the file itself where a browser can show it. */
+  async #enlarge() {
     const scan = this.#scan;
-    const finer = new Image();
-    finer.src = api.viewUrl(scan.scan_id, LARGE_SIDE);
-    finer.decode().then(() => {
-      if (this.#scan === scan) for (const image of this.#images) image.src = finer.src;
-    }, () => {});
+    this.#finest = api.viewUrl(scan.scan_id, SIDE);
+    for (const url of [api.imageUrl(scan.scan_id), api.viewUrl(scan.scan_id, LARGE_SIDE)]) {
+      const finer = new Image();
+      finer.src = url;
+      try {
+        await finer.decode();
+      } catch {
+        continue; // a TIFF, a DICOM file
+      }
+      if (this.#scan !== scan) return;
+      this.#finest = url;
+      for (const image of this.#images) image.src = url;
+      return;
+    }
   }
 
   #loaded(image) {

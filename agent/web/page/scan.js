@@ -156,9 +156,7 @@ export class ScanView {
     verdict.hidden = scan.state === "received";
     verdict.setAttribute("aria-labelledby", "verdict-title");
     this.#verdicts.show(scan, this.#tell.may());
-    const id = scan.scan_id;
-    const base = `/api/v1/scans/${encodeURIComponent(id)}`;
-    keepFocus(details, () => showDetails(details, scan, [[t("files.original"), api.imageUrl(id)], [t("files.overlay"), `${base}/overlay.png`]]), ["origin"]);
+    keepFocus(details, () => showDetails(details, scan, [[t("files.original"), scan.links.image], [t("files.overlay"), scan.links.overlay]]), ["origin"]);
     printSheet(this.#sheet, scan, this.#isDemo());
   }
 
@@ -167,7 +165,7 @@ export class ScanView {
     const taken = scan.answer?.captured_at ? t("scan.captured", { when: cameraTime(scan.answer.captured_at) }) : t("scan.received", { when: dateTime(scan.received_at) });
     fill(
       head,
-      button(t("scan.back"), () => this.#tell.back(), { name: "back", kind: "quiet back", focus: "back" }),
+      button(t("scan.back"), () => this.#tell.back(), { name: "back", kind: "quiet back", focus: "back", label: t("scan.back") }),
       h(
         "div",
         { class: "scan-who" },

@@ -50,8 +50,8 @@ export class Verdicts {
   }
 
   focusOn(what) {
-    if (what !== "confirm" && this.#mayJudge && !this.#pending) this.#choose(what);
-    this.#container.querySelector(`[data-focus="${what}"]`)?.focus();
+    if (what !== "confirm" && this.#mayJudge) return this.#choose(what);
+    return this.#container.querySelector(`[data-focus="${what}"]`)?.focus();
   }
 
   undo() {

@@ -6,79 +6,40 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engines.backend import EngineError
-from engines.backoff import Backoff
-from engines.bundle import Bundle, load_bundle
-from engines.cloud.rung import CloudRung, CloudSettings, open_rung
+from engines.bundle import load_bundle
+from engines.cloud.rung import CloudSettings, open_rung
 from engines.golden import golden_check
-from engines.ladder import Ladder, LadderExhausted, LadderResult, Rung, open_ladder
-from engines.preprocess import normalise
+from engines.ladder import Ladder, LadderExhausted, Rung, open_ladder
 from engines.supervisor import Worker
 from tests.engines.cloud.faults import QUICK, SLOW
+from tests.engines.cloud.scene import DEADLINE_S, Scene, soon
+from tests.engines.cloud.scene import scene as open_scene
 from tests.fakes import faulty_backend as fake
-from tests.fakes.stand_in_cloud import Mode, StandInCloud, stand_in
+from tests.fakes.stand_in_cloud import Mode, stand_in
 
-DEADLINE_S = 3.0
 NAMES = [
     *(set(QUICK) - {"403", "404", "429", "204", "no heatmap", "above one", "another risk", "unknown primary"}),
     *SLOW,
 ]
 
 
-def soon() -> Backoff:
-    return Backoff(base_s=0.01, cap_s=0.05)
-
-
-@dataclass
-class Scene:
-    """A GPU that is gone, a cloud, and the CPU."""
-
-    server: StandInCloud
-    bundle: Bundle
-    cloud: CloudRung
-    ladder: Ladder
-
-    def ask(self, patient: str | None = None) -> LadderResult:
-        return self.ladder.run(self.images, DEADLINE_S, lambda: (patient,))
-
-    @property
-    def images(self) -> np.ndarray:
-        rgb = np.random.default_rng(5).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-        return normalise(rgb, self.bundle.manifest.input)
-
-
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Iterator[Scene]:
-    folder = tmp_path_factory.mktemp("scene")
-    bundle = load_bundle(demo_bundle)
-    with stand_in(folder / "cloud", demo_bundle) as server:
-        about = CloudSettings(server.url, "clinic-1", ca=str(server.ca.cert))
-        cloud = open_rung(bundle, about, patience=soon)
-        (folder / "gpu").mkdir()
-        faults = {str(run): "raise" for run in range(1, 2000)}
-        gpu = Worker(fake.spec(folder / "gpu", faults), golden_check(bundle), backoff=Backoff(base_s=600))
-        cpu = open_ladder(["cpu"], bundle, threads=1).rungs[0].runner
-        rungs = [Rung("tensorrt", gpu, soon()), Rung("cloud", cloud, soon()), Rung("cpu", cpu)]
-        ladder = Ladder(rungs)
-        ladder.start()
-        try:
-            assert ladder.wait_ready(20)
-            yield Scene(server, bundle, cloud, ladder)
-        finally:
-            ladder.stop()
+    with open_scene(tmp_path_factory.mktemp("scene"), demo_bundle) as made:
+        yield made
 
 
 @pytest.mark.fault("F26")
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_the_cloud_answers_for_the_gpu_and_the_cpu_for_the_cloud(scene: Scene, name: str) -> None:
     assert scene.cloud.wait_ready(20)
-    time_of_rung(scene)
+    scene.wait_for_rung()
     result = scene.ask("pseudonym")
     assert result.backend == "cloud", result.passed_over
     assert [rung for rung, _ in result.passed_over] == ["tensorrt"]
@@ -96,12 +57,6 @@ def test_the_cloud_answers_for_the_gpu_and_the_cpu_for_the_cloud(scene: Scene, n
     why = dict(result.passed_over)["cloud"]
     assert re.search(sentence, why)
     assert "pseudonym" not in why
-
-
-def time_of_rung(scene: Scene) -> None:
-    """Wait until the ladder's own back-off of the cloud is over: 50 ms at most."""
-    while not scene.ladder.rungs[1].backoff.over:
-        time.sleep(0.01)
 
 
 @pytest.mark.fault("F26")

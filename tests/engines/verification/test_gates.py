@@ -77,12 +77,14 @@ def test_the_golden_image_keeps_to_the_manifests_tolerance(moved: float, outcome
 
 
 @pytest.mark.parametrize(("slow", "outcome"), [(4, Outcome.MET), (6, Outcome.UNMET)])
+@pytest.mark.requirement("R-MOD-4")
 def test_one_in_twenty_may_be_slow(slow: int, outcome: Outcome) -> None:
     latencies = np.array([3000.0] * slow + [200.0] * (100 - slow))
     assert latency_gate(latencies, "").outcome is outcome
 
 
 @pytest.mark.parametrize(("caught", "outcome"), [(91, Outcome.MET), (90, Outcome.UNMET)])
+@pytest.mark.requirement("R-MOD-4")
 def test_sensitivity_is_more_than_nine_in_ten_at_the_threshold(caught: int, outcome: Outcome) -> None:
     """What counts is the risk, not the first class: none of these says melanoma first."""
     labels = np.zeros(100, np.int64)
@@ -96,6 +98,7 @@ def test_sensitivity_is_more_than_nine_in_ten_at_the_threshold(caught: int, outc
 
 
 @pytest.mark.parametrize(("right", "outcome"), [(85, Outcome.MET), (84, Outcome.UNMET)])
+@pytest.mark.requirement("R-MOD-4")
 def test_accuracy_is_more_than_84_in_a_hundred(right: int, outcome: Outcome) -> None:
     engine = certain([4] * right + [5] * (100 - right))
     assert labelled_gates(engine, engine, np.full(100, 4), THRESHOLD)[1].outcome is outcome
@@ -105,6 +108,7 @@ def test_accuracy_is_more_than_84_in_a_hundred(right: int, outcome: Outcome) -> 
     ("lost", "gained", "outcome"),
     [(0, 0, Outcome.MET), (1, 0, Outcome.UNMET), (3, 3, Outcome.MET), (0, 5, Outcome.MET)],
 )
+@pytest.mark.requirement("R-MOD-4")
 def test_a_tenth_of_a_percent_of_accuracy_may_be_lost(lost: int, gained: int, outcome: Outcome) -> None:
     labels = np.full(500, 4)
     reference = certain([4] * (500 - gained) + [5] * gained)

@@ -30,7 +30,8 @@ def moment(seconds_ago: float = 0.0) -> str:
 @lru_cache(maxsize=32)
 def picture(seed: int, width: int, height: int) -> bytes:
     """A drawn lesion as JPEG."""
-    bgr = cv2.cvtColor(render_lesion(seed, width, height), cv2.COLOR_RGB2BGR)
+    small = render_lesion(seed, 800, 800 * height // width)
+    bgr = cv2.resize(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), (width, height))
     return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])[1].tobytes())
 
 

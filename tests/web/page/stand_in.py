@@ -1,7 +1,7 @@
 """A stand-in for the agent's web server: the same JSON, made-up scans, and every refusal on demand.
 
-What a test needs to happen at a chosen moment (another clinician is faster, the line breaks, 10,000 scans) happens here;
-the real agent is driven in the tests beside.
+What a test needs to happen at a chosen moment (another clinician is faster, the line breaks, 10,000 scans) happens
+here; the real agent is driven in the tests beside.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from typing_extensions import Self
 
 import agent.web
 from tests.web.page.scenes import Json, moment, picture, status, summary
 
 PAGE = Path(agent.web.__file__).parent / "page"
-TOKEN = "dse_the-tests-own-token"
+TOKEN = "dse_the-tests-own-token"  # noqa: S105 - nobody's
 COOKIE = "dermascan_session"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -44,9 +45,11 @@ class StandIn:
         self.signed_in: set[str] = set()
         self.refuse_verdict: Callable[[Json], Response | None] = lambda _: None
         """Asked before a verdict is taken; a response refuses it."""
+        self.taking = threading.Event()
+        """While it is clear, verdicts wait for their answer."""
+        self.taking.set()
         self.given: list[tuple[str, Json]] = []
         """Idempotency keys and verdicts as they came in."""
-        self.sizes: dict[str, tuple[int, int]] = {}
         self.asked: list[str] = []
         """Paths with queries, in the order asked."""
         self._kept: dict[str, Json] = {}
@@ -57,7 +60,7 @@ class StandIn:
             self.port: int = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> StandIn:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -67,7 +70,12 @@ class StandIn:
     def start(self) -> None:
         """Listen; may be called again after ``stop``, on the same port."""
         config = uvicorn.Config(
-            self._app(), host="127.0.0.1", port=self.port, log_level="error", lifespan="off", timeout_graceful_shutdown=1
+            self._app(),
+            host="127.0.0.1",
+            port=self.port,
+            log_level="error",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._loop = asyncio.new_event_loop()
@@ -80,7 +88,7 @@ class StandIn:
     def stop(self) -> None:
         """Stop listening and drop every line."""
         self.drop_lines()
-        self._server.should_exit = True
+        self._server.should_exit = self._server.force_exit = True
         self._thread.join(10)
 
     def _serve(self) -> None:
@@ -132,10 +140,14 @@ class StandIn:
                 Route("/page/{path:path}", self._static),
                 Route(f"{api}/session", self._session, methods=["GET", "POST", "DELETE"]),
                 Route(f"{api}/status", guarded(lambda _: JSONResponse(self.status))),
-                Route(f"{api}/events", guarded(lambda _: StreamingResponse(self._events(), media_type="text/event-stream"))),
+                Route(
+                    f"{api}/events",
+                    guarded(lambda _: StreamingResponse(self._events(), media_type="text/event-stream")),
+                ),
                 Route(f"{api}/scans", guarded(self._list)),
                 Route(f"{api}/scans/{{scan_id}}", guarded(self._detail)),
                 Route(f"{api}/scans/{{scan_id}}/view.jpg", guarded(self._view)),
+                Route(f"{api}/scans/{{scan_id}}/image", guarded(self._view)),
                 Route(f"{api}/scans/{{scan_id}}/verdicts", guarded(self._verdict), methods=["POST"]),
             ]
         )
@@ -213,7 +225,7 @@ class StandIn:
         if scan["answer"] is None:
             return problem(415, "unsupported-picture")
         width, height = scan["answer"]["quality"]["width"], scan["answer"]["quality"]["height"]
-        shrink = min(1.0, int(request.query_params.get("side", 1600)) / max(width, height))
+        shrink = min(1.0, int(request.query_params.get("side", 10_000)) / max(width, height))
         size = round(width * shrink), round(height * shrink)
         drawn = await asyncio.to_thread(picture, scan["seq"] % 8, *size)
         return Response(drawn, media_type="image/jpeg")
@@ -221,6 +233,7 @@ class StandIn:
     async def _verdict(self, request: Request) -> Response:
         key, body = request.headers.get("Idempotency-Key", ""), await request.json()
         assert request.headers["X-DermaScan-Page"] == "1"
+        await asyncio.to_thread(self.taking.wait, 10)
         self.given.append((key, body))
         refusal = self.refuse_verdict(body)
         if refusal is not None:

@@ -1,0 +1,79 @@
+"""Makes news of what was committed: the scan as the list shows it, and verdicts whoever gave them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+from agent.records import listing, verdicts
+from agent.records.errors import StoreError
+from agent.records.reading import open_reading
+from agent.web.broadcast import Broadcast
+from agent.web.ports import Agent
+from agent.web.scans import summary_of, verdict_of
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 100
+
+
+class NewsDesk:
+    """Told from any thread; it reads on the web's own threads and tells the open pages."""
+
+    def __init__(self, agent: Agent, broadcast: Broadcast, pool: ThreadPoolExecutor) -> None:
+        self._agent, self._broadcast, self._pool = agent, broadcast, pool
+        self._last_verdict = 0
+        self._looking = threading.Lock()
+        self._asked = False
+
+    def start(self) -> None:
+        """What was given before now is no news."""
+        with open_reading(self._agent.config.device.state_dir) as db:
+            self._last_verdict = verdicts.last_seq(db)
+
+    def scan(self, scan_id: str) -> None:
+        """A scan is new, or another than it was."""
+        self._later(lambda: self._tell_scan(scan_id))
+
+    def look_for_verdicts(self) -> None:
+        """Verdicts may have been committed."""
+        if not self._asked:  # one look finds all that came until it begins
+            self._asked = True
+            self._later(self._tell_verdicts)
+
+    def _later(self, do: object) -> None:
+        with suppress(RuntimeError):  # the web is stopping
+            self._pool.submit(self._do, do)
+
+    def _do(self, do: object) -> None:
+        try:
+            do()  # type: ignore[operator]
+        except StoreError as error:
+            log.warning("a page may not show what is new: %s", error)
+        except Exception as error:  # noqa: BLE001 - its text may be of a scan
+            log.error("news broke off: %s", type(error).__name__)  # noqa: TRY400
+
+    def _tell_scan(self, scan_id: str) -> None:
+        with open_reading(self._agent.config.device.state_dir) as db:
+            scan = listing.one(db, scan_id)
+        if scan is not None:
+            full, discreet = (summary_of(scan, patients=patients).model_dump_json() for patients in (True, False))
+            self._broadcast.tell("scan", full, discreet)
+
+    def _tell_verdicts(self) -> None:
+        with self._looking:
+            self._asked = False
+            with open_reading(self._agent.config.device.state_dir) as db:
+                found = verdicts.after(db, self._last_verdict, AT_ONCE)
+            for one in found:
+                self._last_verdict = one.seq
+                full, discreet = (
+                    f'{{"scan_id":"{one.scan_id}","verdict":{verdict_of(one, patients=patients).model_dump_json()}}}'
+                    for patients in (True, False)
+                )
+                self._broadcast.tell("verdict", full, discreet)
+        if len(found) == AT_ONCE:
+            self.look_for_verdicts()
