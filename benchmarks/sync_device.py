@@ -1,6 +1,7 @@
 """A device without pictures: a real store and a real publisher in a process of their own, which may kill itself.
 
-It reads a :class:`Plan` as JSON from its command line, writes :class:`Word` as JSON lines, and ends in order with SIGTERM.
+It reads a :class:`Plan` as JSON from its command line, writes each :class:`Word` as a JSON line, and ends in order with
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Results:
         data = {key: value for key, value in EXAMPLES[RESULT][0].event["data"].items() if key != "state"}
         smooth = np.add.outer(np.hanning(14), np.hanning(14)).astype(np.float32)
         noise = np.random.default_rng(0).random((14, 14), np.float32)
-        data["attention_map"] = base64.b64encode(heatmap_png((smooth + 0.05 * noise) / 3.0)).decode()  # as large as real ones
+        data["attention_map"] = base64.b64encode(
+            heatmap_png((smooth + 0.05 * noise) / 3.0)
+        ).decode()  # as large as real ones
         self._data = data | {"clinic_id": clinic_id, "device_id": device_id}
 
     def add(self, number: int) -> tuple[str, Future[None]]:

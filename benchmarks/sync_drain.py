@@ -136,7 +136,9 @@ def make_backlog(state_dir: Path, rows: int) -> bytes:
     return first.event
 
 
-def measure(folder: Path, rows: int, bare_events: int, *, quick: bool, **mqtt: Any) -> Drain:
+def measure(
+    folder: Path, rows: int, bare_events: int, *, quick: bool, fresh_every_s: float = 1.0, **mqtt: Any
+) -> Drain:
     """Make a backlog, let it go, and publish bare before and after.
 
     Args:
@@ -144,6 +146,7 @@ def measure(folder: Path, rows: int, bare_events: int, *, quick: bool, **mqtt: A
         rows: of the backlog.
         bare_events: of each bare loop.
         quick: the other side is `benchmarks.sync_quick_cloud`, not the reference cloud.
+        fresh_every_s: seconds between two fresh results.
         mqtt: what is to differ in ``[mqtt]``.
     """
     with Scene(folder, QUEUE) as scene:
@@ -153,7 +156,7 @@ def measure(folder: Path, rows: int, bare_events: int, *, quick: bool, **mqtt: A
             until(lambda: cloud.lines, 30, "the cloud's start")
             before = _bare(scene, files, sample, bare_events, kept=not quick)
             print(f"{before}\ndraining ...", file=sys.stderr)
-            plan = scene.plan(mqtt=scene.mqtt(**mqtt), fresh_every_s=1.0, say_every_s=0.2)
+            plan = scene.plan(mqtt=scene.mqtt(**mqtt), fresh_every_s=fresh_every_s, say_every_s=0.2)
             with DeviceProcess(plan) as device, Memory.of(device.process.pid) as memory:
                 device.wait_for(lambda word: word.counts["acknowledged"] >= rows, 3600, "the backlog is empty")
                 device.wait_for(lambda word: word.waiting <= 1, 60, "the outbox is empty")
@@ -181,5 +184,7 @@ if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
-        one = measure(Path(name), int(sys.argv[1]), int(sys.argv[2]), quick=sys.argv[3] == "quick", delivery=sys.argv[4])
+        one = measure(
+            Path(name), int(sys.argv[1]), int(sys.argv[2]), quick=sys.argv[3] == "quick", delivery=sys.argv[4]
+        )
         print({k: v for k, v in vars(one).items() if k != "fresh_ms"}, one.fresh(), one.settled_per_s / one.bare_per_s)

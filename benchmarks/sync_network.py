@@ -1,6 +1,7 @@
 """A network that is black-holed, slow or loses packets: nothing is lost, and no answer comes later for it.
 
-In network namespaces of its own (`tests.fakes.wire`): the whole agent on one side, broker and reference cloud on the other.
+In network namespaces of its own (`tests.fakes.wire`): the whole agent on one side, broker and reference cloud on the
+other.
 """
 
 from __future__ import annotations
@@ -127,8 +128,10 @@ def answers(folder: Path, phases: Sequence[tuple[Weather, int]], every_s: float 
         with AgentProcess(write_config(folder / f"alone-{when}", demo_bundle_folder(), 1)) as alone:
             alone.wait_for("ready:", 60)
             scope = folder / f"alone-{when}" / "scope-0"
-            _drop(alone, scope, files, 5, every_s, "warm")
-            found.append(Answered(f"no [mqtt] at all ({when})", _drop(alone, scope, files, count, every_s, "alone")))
+            _drop(alone, scope, files, 5, every_s=every_s, name="warm")
+            found.append(
+                Answered(f"no [mqtt] at all ({when})", _drop(alone, scope, files, count, every_s=every_s, name="alone"))
+            )
         if when == "before":
             between, books = _with_sync(folder, phases, files, every_s)
             found += between
@@ -147,13 +150,15 @@ def _with_sync(
         config = write_config(folder, demo_bundle_folder(), 1, section)
         agent = stack.enter_context(AgentProcess(config, wire.within("device")))
         agent.wait_for("ready:", 60)
-        _drop(agent, folder / "scope-0", files, 5, every_s, "warm")
+        _drop(agent, folder / "scope-0", files, 5, every_s=every_s, name="warm")
         found = []
         for place, (weather, count) in enumerate(phases):
             print(f"  {weather.name} ...", file=sys.stderr)
             weather.over(wire)
             found.append(
-                Answered(weather.name, _drop(agent, folder / "scope-0", files, count, every_s, f"phase-{place}"))
+                Answered(
+                    weather.name, _drop(agent, folder / "scope-0", files, count, every_s=every_s, name=f"phase-{place}")
+                )
             )
         FINE.over(wire)
         state = folder / "state"
@@ -166,7 +171,7 @@ def _empty(state: Path, ledger: Path) -> Callable[[], bool]:
 
 
 def _drop(
-    agent: AgentProcess, folder: Path, files: Iterator[bytes], count: int, every_s: float, name: str
+    agent: AgentProcess, folder: Path, files: Iterator[bytes], count: int, *, every_s: float, name: str
 ) -> tuple[float, ...]:
     """Write captures one after the other; returns how long each answer took, in ms."""
     took = []

@@ -1,7 +1,7 @@
 """A thousand devices and one broker that restarts: how many attempts a second it gets when all of them come back (F17).
 
-Each device is a real publisher with an outbox in memory; some hundred share a process, and each process writes down when
-an attempt was made and when the broker greeted.
+Each device is a real publisher with an outbox in memory; some hundred share a process, and each process writes down
+when an attempt was made and when the broker greeted.
 """
 
 from __future__ import annotations

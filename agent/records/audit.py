@@ -42,6 +42,12 @@ class AuditAction(str, Enum):
     TOKEN_CREATED = "token-created"  # noqa: S105 - the name of an action
     TOKEN_REVOKED = "token-revoked"  # noqa: S105 - likewise
     ERASE = "erase"
+    RETENTION = "retention"
+    """Scans were reduced to their answers, since they had been kept for as long as the settings say."""
+    RESTORE = "restore"
+    """A backup was taken into use in place of the database."""
+    KEY_CHANGE = "key-change"
+    """Patient fields are sealed with another key, or a lost key was given up."""
     SALVAGE = "salvage"
     """The database was damaged, and what could be read of it was carried over (F10)."""
 

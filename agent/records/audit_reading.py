@@ -53,15 +53,20 @@ def verify(state_dir: Path, noted: str | None = None) -> Check:
     Raises:
         StoreError: the database cannot be read.
     """
+    with open_reading(state_dir) as db:
+        return verify_in(db, noted)
+
+
+def verify_in(db: sqlite3.Connection, noted: str | None = None) -> Check:
+    """The same, over an open connection."""
     faults: list[Fault] = []
     rows, seq, previous_hash, seen = 0, 0, BEFORE_THE_FIRST, noted in {None, BEFORE_THE_FIRST}
-    with open_reading(state_dir) as db:
-        # First: a row that is added while we read is then no fault.
-        last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-        for row in _rows(db, 0):
-            if (sentence := _fault(row, seq, previous_hash)) is not None:
-                faults.append(Fault(row.seq, sentence))
-            rows, seq, previous_hash, seen = rows + 1, row.seq, row.hash, seen or row.hash == noted
+    # First: a row that is added while we read is then no fault.
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    for row in _rows(db, 0):
+        if (sentence := _fault(row, seq, previous_hash)) is not None:
+            faults.append(Fault(row.seq, sentence))
+        rows, seq, previous_hash, seen = rows + 1, row.seq, row.hash, seen or row.hash == noted
     if last is not None and last[0] > seq:
         faults.append(Fault(seq + 1, f"{_rows_text(seq + 1, last[0])} at the end is missing"))
     if not seen:

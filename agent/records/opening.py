@@ -13,6 +13,7 @@ from agent.config import ConfigError
 from agent.messages.envelope import Sender
 from agent.records import audit, quarantine, scans, sqlite_version, verdicts
 from agent.records.errors import StoreError
+from agent.records.replacing import take_into_use
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, stamp_device, user_version
@@ -76,6 +77,7 @@ def open_database(state_dir: Path, sender: Sender, quota_mb: int, seal: Seal = P
     try:
         open_results(state_dir)
         _remove(state_dir / UNBORN)
+        take_into_use(state_dir)  # a restoration that a power cut broke off
         damage = find_damage(path, sender.device_id)
         if damage is None and not path.exists():
             damage = _why_missing_is_wrong(state_dir)

@@ -30,7 +30,8 @@ class Unpublished:
     path: Path
     dermoscope_id: str
     result: str | None
-    """The answer as JSON, as it is kept (the patient's id may be sealed); None where the scan was refused."""
+    """The answer as JSON, as it is kept (the patient's id may be sealed); None where it has no overlay: it was
+    refused, or its pictures were given up."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def unfinished(db: Connection) -> list[Unfinished]:
 def first_without_files(db: Connection, after_seq: int) -> tuple[int, Unpublished] | None:
     """The oldest finished scan beyond ``after_seq`` whose files are not confirmed, with its seq."""
     row = db.execute(
-        "SELECT seq, scan_id, path_bytes, dermoscope_id, CASE state WHEN 'answered' THEN result END FROM scans"
+        "SELECT seq, scan_id, path_bytes, dermoscope_id,"
+        " CASE WHEN state = 'answered' AND kept = 'whole' THEN result END FROM scans"
         " WHERE files_written = 0 AND state <> 'received' AND seq > ? ORDER BY seq LIMIT 1",
         (after_seq,),
     ).fetchone()
@@ -74,6 +76,14 @@ def known(db: Connection, dermoscope_id: str) -> dict[bytes, FileStamp]:
         (dermoscope_id,),
     ).fetchall()
     return {bytes(row[0]): FileStamp(_unsigned(row[1]), _unsigned(row[2]), *row[3:]) for row in rows}
+
+
+def finished_in(db: Connection, dermoscope_id: str) -> dict[bytes, str]:
+    """Each path in a dermoscope's folder whose scan is finished, with the scan's id."""
+    rows = db.execute(
+        "SELECT path_bytes, scan_id FROM scans WHERE dermoscope_id = ? AND state <> 'received'", (dermoscope_id,)
+    ).fetchall()
+    return {bytes(row[0]): row[1] for row in rows}
 
 
 def without_metadata(db: Connection, stem: Path) -> list[tuple[str, Path]]:

@@ -25,6 +25,8 @@ _TABLES = (
     "ground_truth",
     "commands_seen",
     "audit",
+    "keeping",
+    "removals",
 )
 """In the order that foreign keys ask for. Rows of the audit come as they are: its chain tells what is missing."""
 _JSON = {"metadata", "result", "suggestion", "data"}

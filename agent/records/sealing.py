@@ -2,9 +2,9 @@
 
 AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits. Authenticated with each text are the row it belongs to
 and the field it is: one that was moved to another scan does not open. A sealed text is ``dse1:<key id>:`` and, in
-base64url, nonce, ciphertext and tag. Patients are found among sealed rows by a keyed index (HMAC-SHA256 of the id), which
-tells who has no key only which scans are of one patient. Both keys, and the key's id, come from one secret by HKDF
-(RFC 5869).
+base64url, nonce, ciphertext and tag. Patients are found among sealed rows by a keyed index (HMAC-SHA256 of the id),
+which tells who has no key only which scans are of one patient. Both keys, and the key's id, come from one secret by
+HKDF (RFC 5869).
 
 The key file holds 32 random bytes, or lines of 64 hexadecimal digits: the first line seals, all of them open.
 """

@@ -53,6 +53,7 @@ class SpaceGuard:
         self._clock = clock
         uploads = state_dir / UPLOADS_DIR
         self._results = sum(map(_bytes_in, (state_dir / RESULTS_DIR, *(uploads.iterdir() if uploads.exists() else ()))))
+        self._unused = 0
         self._space: Space | None = None
         self._measured_at = 0.0
         self._full = False
@@ -61,14 +62,23 @@ class SpaceGuard:
         """Tell the bytes of files written (negative: removed)."""
         self._results += count
 
+    def unused(self, count: int) -> None:
+        """Tell the bytes that are free within the database's file: it does not shrink, and fills these first."""
+        self._unused = count
+
     def space(self) -> Space:
         """The figures, at most ``FRESH_S`` old."""
-        now = self._clock()
-        if self._space is None or now - self._measured_at >= FRESH_S:
-            disk = os.statvfs(self._state_dir)
-            database = sum(_size(self._state_dir / f"{DATABASE}{suffix}") for suffix in ("", "-wal"))
-            self._space = Space(database, self._results, self._quota, disk.f_bavail * disk.f_frsize)
-            self._measured_at = now
+        if self._space is None or self._clock() - self._measured_at >= FRESH_S:
+            return self.measure()
+        return self._space
+
+    def measure(self) -> Space:
+        """The figures as of now."""
+        disk = os.statvfs(self._state_dir)
+        database = sum(_size(self._state_dir / f"{DATABASE}{suffix}") for suffix in ("", "-wal"))
+        database = max(0, database - self._unused)
+        self._space = Space(database, self._results, self._quota, disk.f_bavail * disk.f_frsize)
+        self._measured_at = self._clock()
         return self._space
 
     def full(self) -> bool:
@@ -80,12 +90,14 @@ class SpaceGuard:
 
     def sentence(self) -> str:
         """What to tell people while ``full``."""
+        return f"{self.figures()}: intake is paused until there is room; raise [store] quota_mb or free the disk"
+
+    def figures(self) -> str:
+        """How much is used, in words."""
         space = self.space()
-        free = space.disk_free // MIB
         used = (space.database + space.results) // MIB
         return (
-            f"{self._state_dir}: {used} of {self._quota // MIB} MiB used, {free} MiB free on the disk: "
-            "intake is paused until there is room; raise [store] quota_mb or free the disk"
+            f"{self._state_dir}: {used} of {self._quota // MIB} MiB used, {space.disk_free // MIB} MiB free on the disk"
         )
 
 

@@ -8,75 +8,52 @@ stay on the device.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-
-from agent.messages.parts import DiagnosisClass, ScanId
-from agent.messages.verdicts import VerdictSource
+from agent.records import orders
 from agent.records.audit import SHELL, AuditAction
 from agent.records.checkpoint import Rarely
 from agent.records.errors import StoreClosed, StoreError, UnknownScan, VerdictRefused
+from agent.records.orders import AnyOrder, AuditOrder, EraseOrder, RetentionOrder, RetryOrder, VerdictOrder, new_id
 from agent.records.results import FOLDER_MODE, TEMPORARY, write_atomically
+from agent.records.sealed_rows import seal_of
+from agent.records.sealing import Seal
 from agent.records.store import Store
+
+__all__ = [
+    "AnyOrder",
+    "AuditOrder",
+    "EraseOrder",
+    "RetentionOrder",
+    "RetryOrder",
+    "Spool",
+    "VerdictOrder",
+    "new_id",
+    "place",
+    "refusal",
+    "reply_to",
+    "waiting",
+]
 
 log = logging.getLogger(__name__)
 
 SPOOL: Final = "spool"
 """Under ``state_dir``."""
 REFUSED: Final = "refused"
-"""Under the spool."""
+DONE: Final = "done"
+"""Both under the spool: what cannot be done, and what came of what was done, for who asked."""
 LARGEST_BYTES: Final = 64 * 1024
 LEFTOVER_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.5
 """A look at an empty folder costs two system calls, and works on every file system, which inotify does not."""
-
-
-class _Order(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    id: Annotated[str, Field(min_length=1, max_length=64)]
-    """Made once by who asks; a verdict's own id."""
-
-
-class VerdictOrder(_Order):
-    """Keep a verdict."""
-
-    order: Literal["verdict"] = "verdict"
-    scan_id: ScanId
-    diagnosis: DiagnosisClass
-    source: VerdictSource
-    by: Annotated[str, Field(max_length=200)] | None = None
-    note: Annotated[str, Field(max_length=10_000)] | None = None
-    given_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
-
-
-class RetryOrder(_Order):
-    """Send an event again that was given up, or all of them."""
-
-    order: Literal["retry"] = "retry"
-    event_id: str | None
-
-
-class AuditOrder(_Order):
-    """Keep in the audit what a command did."""
-
-    order: Literal["audit"] = "audit"
-    action: Literal["token-created", "token-revoked", "export"]
-    who: Annotated[str, Field(min_length=1, max_length=200)]
-    subject: Annotated[str, Field(max_length=200)]
-    detail: dict[str, str | int | bool | None]
-    at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
-
-
-AnyOrder: TypeAlias = VerdictOrder | RetryOrder | AuditOrder
-_READER: Final[TypeAdapter[AnyOrder]] = TypeAdapter(Annotated[AnyOrder, Field(discriminator="order")])
 
 
 def place(state_dir: Path, order: AnyOrder) -> Path:
@@ -91,7 +68,7 @@ def place(state_dir: Path, order: AnyOrder) -> Path:
         if (earlier := there.name.partition("-")[0]).isdecimal():
             number = max(number, int(earlier) + 1)
     path = folder / f"{number:020d}-{uuid.uuid4()}.json"
-    write_atomically(path, order.model_dump_json().encode())
+    write_atomically(path, orders.written(order, seal_of(state_dir)))
     _give_to_owner(path, state_dir)
     return path
 
@@ -110,16 +87,29 @@ def refusal(path: Path) -> str | None:
         return None
 
 
-def new_id() -> str:
-    """An order's id."""
-    return str(uuid.uuid4())
+def reply_to(path: Path) -> dict[str, Any] | None:
+    """What came of the order that was placed at ``path``; None where nothing was said. It is said once."""
+    reply = path.parent / DONE / path.name
+    try:
+        said: dict[str, Any] = json.loads(reply.read_bytes())
+    except FileNotFoundError:
+        return None
+    reply.unlink(missing_ok=True)
+    return said
 
 
 class Spool:
     """The running agent's end: takes up what lies in the spool, and looks for more until it is told to stop."""
 
-    def __init__(self, store: Store, state_dir: Path, stop: threading.Event) -> None:
-        self._store, self._stop = store, stop
+    def __init__(
+        self,
+        store: Store,
+        state_dir: Path,
+        stop: threading.Event,
+        doers: Mapping[str, Callable[[Any], dict[str, Any]]] | None = None,
+    ) -> None:
+        """``doers``: who does orders that ask for more than the store, by their names; what they give is the reply."""
+        self._store, self._stop, self._doers = store, stop, doers or {}
         self._state_dir = state_dir
         self._rarely = Rarely(log, 300.0)
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -142,7 +132,9 @@ class Spool:
             if self._stop.is_set():
                 break
             try:
-                self._do(_read(path))
+                reply = self._do(_read(path, self._store.seal))
+                if reply is not None:
+                    _reply(path, reply)
             except (UnknownScan, VerdictRefused, ValueError) as error:
                 _refuse(path, str(error))
             except FileNotFoundError:
@@ -154,18 +146,22 @@ class Spool:
                 done += 1
         return done
 
-    def _do(self, order: AnyOrder) -> None:
+    def _do(self, order: AnyOrder) -> dict[str, Any] | None:
+        if isinstance(order, RetentionOrder | EraseOrder):
+            if order.order not in self._doers:
+                raise ValueError(f"this agent does no {order.order}")
+            return self._doers[order.order](order)
         if isinstance(order, RetryOrder):
             count = self._store.outbox_retry(order.event_id).result()
             log.info("%d events that had been given up are to be sent again", count)
-            return
+            return None
         if isinstance(order, AuditOrder):
             action, reference = AuditAction(order.action), f"order:{order.id}"
             kept = self._store.audit(
                 action, order.who, SHELL, order.subject, order.detail, at=order.at, reference=reference
             )
             kept.result()
-            return
+            return None
         self._store.verdict(
             order.scan_id,
             order.diagnosis,
@@ -176,6 +172,7 @@ class Spool:
             given_at=order.given_at,
         ).result()
         log.info("scan %s: verdict %s kept", order.scan_id, order.id)
+        return None
 
     def _run(self) -> None:
         _sweep(self._state_dir / SPOOL)
@@ -204,8 +201,8 @@ def _orders(folder: Path) -> list[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a crash left of files that were never whole."""
-    for leftover in folder.glob(f".*{TEMPORARY}"):
+    """Remove what a crash left of files that were never whole, and replies that nobody fetched."""
+    for leftover in (*folder.glob(f".*{TEMPORARY}"), *(folder / DONE).glob("*")):
         try:
             if time.time() - leftover.stat().st_mtime > LEFTOVER_S:
                 leftover.unlink()
@@ -213,18 +210,19 @@ def _sweep(folder: Path) -> None:
             log.warning("%s: %s", leftover, error.strerror)
 
 
-def _read(path: Path) -> AnyOrder:
+def _read(path: Path, seal: Seal) -> AnyOrder:
     """Read an order; raises ValueError with a sentence where it is none."""
     with path.open("rb") as file:
         content = file.read(LARGEST_BYTES + 1)
     if len(content) > LARGEST_BYTES:
         raise ValueError(f"it has more than {LARGEST_BYTES} bytes")
-    try:
-        return _READER.validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    return orders.read(content, seal)
+
+
+def _reply(path: Path, reply: dict[str, Any]) -> None:
+    done = path.parent / DONE
+    done.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    write_atomically(done / path.name, json.dumps(reply).encode())
 
 
 def _refuse(path: Path, reason: str) -> None:

@@ -253,5 +253,8 @@ WHAT_IS_KEPT = (
         AND (NEW.note IS NULL) >= (OLD.note IS NULL))
     BEGIN SELECT RAISE(ABORT, 'a verdict is never changed: give another one'); END
     """,
+    "CREATE INDEX outbox_unsent_of_scan ON outbox (scan_id) WHERE state <> 'acknowledged'",
+    # Files below state_dir that are to go, so that a crash between the decision and the deed leaves none behind.
+    "CREATE TABLE removals (path TEXT PRIMARY KEY) STRICT",
     "CREATE TABLE keeping (name TEXT PRIMARY KEY, state TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT",
 )

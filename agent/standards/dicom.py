@@ -19,14 +19,15 @@ def dicom_files(material: Material) -> tuple[ExportFile, ...]:
     """The image and the report, in the order in which an archive should get them.
 
     Raises:
-        NothingToExport: the capture was refused. An archive must not hold a report without a finding, which might be
-            taken for one that found nothing; FHIR and JSON say that it was refused, and why.
+        NothingToExport: the capture was refused, or its pictures were given up. An archive must not hold a report
+            without a finding, which might be taken for one that found nothing; FHIR and JSON say what became of it.
         StandardsMissing: highdicom is not installed.
     """
     dossier = material.dossier
     if dossier.answer is None or material.overlay is None:
+        why = "was refused" if dossier.answer is None else "is so old that its pictures are no longer kept"
         raise NothingToExport(
-            f"scan {dossier.scan_id} was refused, so there is nothing to file as DICOM: export it as fhir or json"
+            f"scan {dossier.scan_id} {why}, so there is nothing to file as DICOM: export it as fhir or json"
         )
     try:
         import highdicom as _  # noqa: F401

@@ -10,14 +10,19 @@ import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from agent.answer.scan import Answer, ScanState
 from agent.records import ground_truth, verdicts
+from agent.records.errors import StoreError
 from agent.records.reading import open_reading
-from agent.standards.errors import ExportFailed, NotFinished, UnknownExport
+from agent.records.sealed_rows import lost_keys, seal_of
+from agent.standards.errors import ExportFailed, NotFinished, NothingToExport, UnknownExport
+
+ERASED: Final = "erased"
+REMEDY: Final = "run this as the agent's user"
 
 
 @dataclass(frozen=True)
@@ -113,15 +118,17 @@ def read_dossier(state_dir: Path, scan_id: str) -> Dossier:
     Raises:
         UnknownExport: there is no such scan.
         NotFinished: it is not answered yet.
+        NothingToExport: it was erased with its patient.
         ExportFailed: what is kept cannot be understood.
-        StoreError: the database cannot be read.
+        StoreError: the database cannot be read, or not the patient's fields in it.
     """
     with open_reading(state_dir) as db:
         row = db.execute(
             "SELECT state, image_sha256, path_bytes, dermoscope_id, reason, sentence, received_at, finished_at,"
-            " clock_trusted, metadata, result, (SELECT id FROM device) FROM scans WHERE scan_id = ?",
+            " clock_trusted, metadata, result, (SELECT id FROM device), kept, sealed_by FROM scans WHERE scan_id = ?",
             (scan_id,),
         ).fetchone()
+        lost = row is not None and row[13] in lost_keys(db)
         given = verdicts.of_scan(db, scan_id)
         found = ground_truth.of_scan(db, scan_id)
     if row is None:
@@ -129,6 +136,13 @@ def read_dossier(state_dir: Path, scan_id: str) -> Dossier:
     state = ScanState(row[0])
     if state is ScanState.RECEIVED:
         raise NotFinished(f"scan {scan_id} has not been answered yet: export it when it has")
+    if row[12] == ERASED:
+        raise NothingToExport(f"scan {scan_id} was erased with its patient: there is nothing to export any more")
+    if row[13] is not None and not lost and row[13] not in seal_of(state_dir).key_ids:
+        # Else it would be exported as nobody's.
+        raise StoreError(
+            f"scan {scan_id}: its patient's fields are sealed, and the key is not for you to read: {REMEDY}"
+        )
     result = json.loads(row[10])
     return Dossier(
         scan_id=scan_id,
@@ -164,7 +178,8 @@ def moment(text: str) -> datetime:
 
 
 def _answer(scan_id: str, result: dict[str, Any]) -> Answer:
-    known = {key: value for key, value in result.items() if key in Answer.model_fields}
+    # Of old scans the picture is given up in time, and the answer is kept.
+    known = {"attention_map": ""} | {key: value for key, value in result.items() if key in Answer.model_fields}
     try:
         return Answer.model_validate(known)
     except ValidationError as error:

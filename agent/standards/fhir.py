@@ -53,7 +53,7 @@ def bundle(material: Material) -> Resource:
     dossier = material.dossier
     taken = take_over(material)
     entries: list[tuple[str, Resource]] = []
-    media = url_of(dossier, "media")
+    media = url_of(dossier, "media") if material.overlay is not None else None
     # Of the device and its model there is one each, whatever the scan.
     device = f"urn:uuid:{uuid_of('fhir', 'device', dossier.device_id)}"
     model = f"urn:uuid:{uuid_of('fhir', 'model', dossier.answer.model_sha256 if dossier.answer else '')}"
@@ -63,9 +63,9 @@ def bundle(material: Material) -> Resource:
     entries += [(url_of(dossier, name), one) for name, one in verdicts(dossier)]
     results = [url for url, one in entries if one["status"] != "entered-in-error"]
     report_url = url_of(dossier, "report")
-    first = report(dossier, taken, results, media if material.overlay else None)
+    first = report(dossier, taken, results, media)
     entries.insert(0, (report_url, first))
-    if material.overlay is not None and dossier.answer is not None:
+    if media is not None and material.overlay is not None and dossier.answer is not None:
         entries.append((media, _media(dossier, dossier.answer, material.overlay, device)))
     entries.append((device, _device(dossier)))
     if dossier.answer is not None:

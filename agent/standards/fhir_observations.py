@@ -38,7 +38,7 @@ def _observation(dossier: Dossier, status: str, code: Resource, **more: Any) -> 
     )
 
 
-def risk(dossier: Dossier, answer: Answer, model: str, media: str) -> Resource:
+def risk(dossier: Dossier, answer: Answer, model: str, media: str | None) -> Resource:
     """The melanoma risk, with the operating threshold as its reference; ``model`` and ``media`` are their URLs."""
     suspicious = answer.operating.suspicious
     return _observation(
@@ -64,11 +64,11 @@ def risk(dossier: Dossier, answer: Answer, model: str, media: str) -> Resource:
                 "text": "Below the operating threshold of the model; this is no statement that a lesion is harmless",
             }
         ],
-        derivedFrom=[reference(media, "Media")],
+        derivedFrom=[reference(media, "Media")] if media else [],
     )
 
 
-def classes(dossier: Dossier, answer: Answer, model: str, media: str) -> Resource:
+def classes(dossier: Dossier, answer: Answer, model: str, media: str | None) -> Resource:
     """The seven class probabilities."""
     return _observation(
         dossier,
@@ -78,7 +78,7 @@ def classes(dossier: Dossier, answer: Answer, model: str, media: str) -> Resourc
         performer=clinic(dossier),
         note=[{"text": texts.ADJUNCT}],
         device=reference(model, "Device"),
-        derivedFrom=[reference(media, "Media")],
+        derivedFrom=[reference(media, "Media")] if media else [],
         component=[
             {"code": concept(codes.probability_code(name)), "valueQuantity": ratio(share)}
             for name, share in answer.diagnosis.all_classes.items()

@@ -26,7 +26,7 @@ _LEFTOVER: Final = re.compile(r"\.[0-9a-f]{8}-[0-9a-f-]{27}\.[a-z0-9.]+\.part")
 _REVISION: Final = (
     "SELECT seq, scan_id, state, metadata, (SELECT max(seq) FROM verdicts WHERE verdicts.scan_id = scans.scan_id),"
     " (SELECT max(seq) FROM ground_truth WHERE ground_truth.scan_id = scans.scan_id) FROM scans"
-    " WHERE state <> 'received'"
+    " WHERE state <> 'received' AND kept <> 'erased'"
 )
 _BY_ID: Final = 200
 """Scans asked for in one statement."""

@@ -35,7 +35,8 @@ class Material:
 
     dossier: Dossier
     overlay: bytes | None
-    """A PNG: the picture beside where the model looked, with the answer in words; None where nothing was answered."""
+    """A PNG: the picture beside where the model looked, with the answer in words; None where nothing was answered,
+    and of an old scan whose pictures were given up."""
     capture: bytes | None
     """The capture's own bytes; None where the file is gone, or is no longer what was answered."""
 
@@ -51,7 +52,9 @@ def gather(state_dir: Path, scan_id: str) -> Material:
     capture = _capture(dossier)
     overlay = None
     if dossier.answer is not None:
-        overlay = _kept_overlay(state_dir, scan_id) or _drawn_again(dossier.answer, capture)
+        overlay = _kept_overlay(state_dir, scan_id)
+        if overlay is None and dossier.answer.attention_map:
+            overlay = _drawn_again(dossier.answer, capture)
     return Material(dossier, overlay, capture)
 
 

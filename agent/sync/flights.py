@@ -47,6 +47,7 @@ class Flights:
         self._flying: dict[int, Flight] = {}
         self._bytes = 0
         self._alone = False
+        self._landed_at = clock()
         self._awaiting: dict[str, tuple[float, bool]] = {}
         self._settling: set[str] = set()
         self._deferred: dict[str, tuple[float, str | None]] = {}
@@ -107,6 +108,7 @@ class Flights:
         """The broker said something about packet ``number``: it is no longer on its way. None: it is not ours."""
         flight = self._flying.pop(number, None)
         if flight is not None:
+            self._landed_at = self._clock()
             self._bytes -= len(flight.row.event)
             self._alone = False
             self._width = min(self._limits.window, self._width + 1)
@@ -212,8 +214,12 @@ class Flights:
 
     @property
     def silent_since(self) -> float | None:
-        """Since when the oldest event on its way waits for the broker; None where none does."""
-        return min((flight.sent_at for flight in self._flying.values()), default=None)
+        """Since when the broker has said nothing though events are on their way; None where none is.
+
+        A slow line needs minutes for a window: as long as one after the other is taken, the broker is there.
+        """
+        oldest = min((flight.sent_at for flight in self._flying.values()), default=None)
+        return None if oldest is None else max(oldest, self._landed_at)
 
     @property
     def flying(self) -> int:

@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent.web.body import SMALL_BYTES, too_large
+from agent.web.patience import OutOfPatience, patience
 from agent.web.problems import BUSY, FOREIGN_HOST, INTERNAL, MALFORMED, TOO_SLOW, Problem
 from agent.web.static import CSP
 
@@ -187,8 +188,9 @@ class _Body:
             return await self._receive()
         left = self._began + BODY_START_S + self._size / BODY_BYTES_PER_S - self._shell.clock()
         try:
-            message = await asyncio.wait_for(self._receive(), max(0.0, left))
-        except asyncio.TimeoutError:
+            with patience(max(0.0, left)):
+                message = await self._receive()
+        except OutOfPatience:
             close = {"Connection": "close"}
             raise Problem(TOO_SLOW, "The request did not come in time. Try again.", headers=close) from None
         if message["type"] != "http.request":
@@ -228,8 +230,9 @@ class _Answer:
                 headers.setdefault(name, value)
             headers.setdefault("Cache-Control", "no-store")
         try:
-            await asyncio.wait_for(self._send(message), SEND_S)
-        except asyncio.TimeoutError:
+            with patience(SEND_S):
+                await self._send(message)
+        except OutOfPatience:
             raise _Slow from None
         self.whole = message["type"] == "http.response.body" and not message.get("more_body", False)
 

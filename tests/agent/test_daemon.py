@@ -246,11 +246,11 @@ def test_an_unexpected_fault_of_ours_is_tried_again_without_a_restart(
 @pytest.mark.requirement("R-INT-5")
 @pytest.mark.parametrize("data", [picture(2), b"no picture"], ids=["answered", "refused"])
 def test_the_original_is_never_touched(write_config: WriteConfig, tmp_path: Path, data: bytes) -> None:
-    original = tmp_path / "scope-1" / "a.png"
+    config, original = write_config(), tmp_path / "scope-1" / "a.png"
     original.write_bytes(data)
     original.chmod(0o440)
     before = original.stat()
-    with running(write_config()) as (daemon, commits):
+    with running(config) as (daemon, commits):
         scan = commits.wait(lambda by_name: "a.png" in by_name)["a.png"]
         until((daemon.store.results_folder / f"{scan.scan_id}.json").exists, "the result file")
     after = original.stat()

@@ -48,9 +48,7 @@ def make_store(tmp_path: Path) -> Iterator[Callable[[], Store]]:
     opened: list[Store] = []
 
     def make() -> Store:
-        opened.append(
-            Store.open(tmp_path / "state", "device-1", 256, clinic_id="clinic-1", software_version="9.9")
-        )
+        opened.append(Store.open(tmp_path / "state", "device-1", 256, clinic_id="clinic-1", software_version="9.9"))
         return opened[-1]
 
     yield make

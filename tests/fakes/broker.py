@@ -65,6 +65,7 @@ class Broker:
         folder: Path,
         ca: CertificateAuthority | None = None,
         settings: Mapping[str, str] | None = None,
+        *,
         port: int | None = None,
         host: str = "127.0.0.1",
         within: Sequence[str] = (),
@@ -124,9 +125,8 @@ class Broker:
     def _listens(self) -> bool:
         if self.within:  # it cannot be reached from here
             probe = f"import socket; socket.create_connection(({self.host!r}, {self.port}), 1.0)"
-            return (
-                subprocess.run([*self.within, sys.executable, "-c", probe], stderr=subprocess.DEVNULL).returncode == 0
-            )
+            command = [*self.within, sys.executable, "-c", probe]
+            return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1.0):
             return True
         return False

@@ -1,7 +1,7 @@
 """Two network namespaces of the test's own, and a wire between them that delays, loses or swallows packets.
 
-The wire is a TUN device at each end and a thread that carries the packets across: what ``tc netem`` does, also where the
-kernel has none. A packet that is lost is lost without a word: no FIN, no RST, no ICMP. Needs root, ``ip`` and TUN.
+The wire is a TUN device at each end and a thread that carries the packets across: what ``tc netem`` does, also where
+the kernel has none. A packet that is lost is lost without a word: no FIN, no RST, no ICMP. Needs root, ``ip`` and TUN.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Wire:
         for tun in self._tuns:
             os.close(tun)
         for name in self._names.values():
-            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
+            with contextlib.suppress(NoNamespaces):
+                _ip("netns", "del", name)
 
     def _carry(self) -> None:
         """Packets in the order of their time, as a wire with a constant delay keeps them."""
@@ -116,9 +117,17 @@ class Wire:
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([shutil.which("ip") or "ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise NoNamespaces(f"ip {' '.join(words)}: {done.stderr.strip()}")
+
+
+def _enter(namespace: str) -> None:
+    """Put this thread into a network namespace (``os.setns`` is younger than our oldest Python)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", namespace).open("rb") as there:
+        if libc.setns(there.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _open_tun(namespace: str) -> int:
@@ -129,11 +138,8 @@ def _open_tun(namespace: str) -> int:
     outcome: list[int | OSError] = []
 
     def make() -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
         try:
-            with Path("/run/netns", namespace).open("rb") as there:
-                if libc.setns(there.fileno(), _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), "setns")
+            _enter(namespace)
             tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH14x", b"wire", _IFF_TUN_NO_PI))

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_install import CAPTURES_GID, GID, UID, Device
 
 from agent.install.installing import Wishes
 from agent.install.journal import InstallError, Outcome, SettingsRefused
 from agent.install.layout import FOLDERS, TIMERS, UNITS
 from agent.records.store import Store
+from tests.install.pretended import CAPTURES_GID, GID, UID, Device
 
 Make = Callable[..., Path]
 
@@ -106,10 +106,10 @@ def test_an_upgrade_keeps_settings_secrets_and_a_full_outbox(device: Device, rel
         from agent.intake.reasons import Reason
 
         for number in range(50):
-            stamp = FileStamp(device=1, inode=number, size=1, mtime_ns=number)
+            stamp = FileStamp(1, number, 1, number, number)
             claim = store.claim(f"{number:064x}", f"{number:064x}", Path(f"/x/{number}.jpg"), "scope-1", stamp).result()
             store.reject(claim.scan_id, Reason.UNREADABLE, "it cannot be read").result()
-        assert store.counts().outbox["waiting"] == 50
+        assert store.counts().waiting == 50
     kept = snapshot(state)
     device.install(release("1.1"))
     assert device.running.startswith("1.1-")
@@ -117,7 +117,7 @@ def test_an_upgrade_keeps_settings_secrets_and_a_full_outbox(device: Device, rel
     assert "deadline_s = 2.0" in settings.read_text()
     assert secret.read_bytes() == bytes(range(32))
     with Store.open(state, "room-2", 64, clinic_id="clinic-a", software_version="1.1") as store:
-        assert store.counts().outbox["waiting"] == 50
+        assert store.counts().waiting == 50
 
 
 def test_two_releases_are_kept_and_no_more(device: Device, release: Make) -> None:

@@ -147,7 +147,7 @@ Spool(store, state_dir, threading.Event()).take_up()
         (b"", "EOF"),
         (b"\xff\xfe\x00", "JSON"),
         (b"[]", "object"),
-        (b'{"order": "erase", "id": "1"}', "'verdict', 'retry'"),
+        (b'{"order": "burn", "id": "1"}', "'verdict', 'retry'"),
         (b'{"order": "retry", "id": "1", "event_id": null, "more": 1}', "more"),
         (said("s").model_dump_json().replace("melanoma", "a mole").encode(), "diagnosis"),
         (said("s").model_dump_json().encode(), "scan s is not in the database"),

@@ -46,7 +46,8 @@ def test_the_same_content_under_two_names_is_one_scan(open_store, claim, state_d
         store._writer.submit(
             lambda db: db.execute(
                 "INSERT INTO scans SELECT NULL, 'other', identity, NULL, path, path_bytes, dermoscope_id, state, NULL,"
-                " NULL, NULL, 1, '{}', NULL, received_at, NULL, boot_id, 0, 0, 0, 'whole', NULL, NULL FROM scans LIMIT 1"
+                " NULL, NULL, 1, '{}', NULL, received_at, NULL, boot_id, 0, 0, 0,"
+                " 'whole', NULL, NULL FROM scans LIMIT 1"
             )
         ).result(10)
 

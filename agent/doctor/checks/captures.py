@@ -79,12 +79,12 @@ def _rights(place: Place, scope: DermoscopeSection, status: os.stat_result) -> I
             f"run: sudo setfacl -m u:{place.user.name}:rx {quoted}, or sudo chgrp {place.user.name} {quoted} and "
             f"sudo chmod g+rx {quoted}",
         )
-    for above in folder.parents:
-        if not place.user.may(above.stat(), 0o1):
-            yield failed(
-                f"The agent's user ({place.user.name}) cannot reach the folder of {scope.id}: {above} is closed to it.",
-                f"run: sudo chmod o+x {shlex.quote(str(above))}",
-            )
+    closed = next((one for one in reversed(folder.parents) if not place.user.may(one.stat(), 0o1)), None)
+    if closed is not None:
+        yield failed(
+            f"The agent's user ({place.user.name}) cannot reach the folder of {scope.id}: {closed} is closed to it.",
+            f"run: sudo chmod o+x {shlex.quote(str(closed))}",
+        )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWOTH
         yield warning(

@@ -79,16 +79,19 @@ def _drop_ins(root: Path) -> list[Path]:
 
 
 def _lines(values: dict[str, list[str]]) -> Iterator[Finding]:
-    if values.get("User", ["root"])[-1] in {"root", "0"}:
+    def last(key: str) -> str:
+        return (values.get(key) or [""])[-1]
+
+    if last("User") in {"", "root", "0"}:
         yield failed("The service runs as root: whoever breaks into it has the whole device.", _AGAIN)
     for key, cost in _MUST.items():
-        if values.get(key, [""])[-1].lower() in _OFF:
+        if last(key).lower() in _OFF:
             yield failed(f"The service's sandbox is open: {key} is off, so that {cost}.", _AGAIN)
     if str(EXIT_CONFIG) not in " ".join(values.get("RestartPreventExitStatus", [])).split():
         yield warning(
             f"With wrong settings the service is started again and again ({EXIT_CONFIG} is not named).", _AGAIN
         )
-    if values.get("LimitCORE", ["infinity"])[-1].partition(":")[0] != "0":
+    if last("LimitCORE").partition(":")[0] != "0":
         yield warning(
             "When the service crashes, patients' data may be left in a core file (LimitCORE is not 0).", _AGAIN
         )

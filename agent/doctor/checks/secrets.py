@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +14,16 @@ from agent.config import Config, ConfigError
 from agent.doctor.finding import Check, Finding, Kind, Mend, failed, in_two, ok, skipped
 from agent.doctor.place import Place, octal
 from agent.privacy import read_pseudonyms
+from agent.records.sealing import read_secrets
 
 CREDENTIALS: Final = "credentials"
 """The folder beside the settings whose files systemd hands over (LoadCredential=)."""
+
+_READERS: Final[dict[str, Callable[[Path], object]]] = {
+    "privacy.pseudonym_key_file": read_pseudonyms,
+    "privacy.field_key_file": read_secrets,
+}
+"""Who says whether a key can be used."""
 
 
 def secret_files(config: Config) -> dict[str, Path]:
@@ -98,9 +105,9 @@ def _above(path: Path, key: str) -> Iterator[Finding]:
 def _content(key: str, path: Path, status: os.stat_result) -> Iterator[Finding]:
     if status.st_size == 0:
         yield failed(f"{path} ({key}) is empty.", "put the key, the password or the token into it")
-    elif key == "privacy.pseudonym_key_file" and not status.st_mode & stat.S_IRWXO and os.access(path, os.R_OK):
+    elif key in _READERS and not status.st_mode & stat.S_IRWXO and os.access(path, os.R_OK):
         try:
-            read_pseudonyms(path)
+            _READERS[key](path)
         except ConfigError as error:
             yield failed(*in_two(str(error), "give the clinic's key back from its copy"))
 

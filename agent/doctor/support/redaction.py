@@ -15,6 +15,7 @@ REMOVED: Final = "[removed]"
 _KEY: Final = 4
 """Shorter names and numbers are not looked for: they stand everywhere, and name nobody by themselves."""
 _SHAPES: Final = (
+    re.compile(r"(?<= = )(\\?['\"]).*?\1(?=: (?:not usable|also given|lies in|is given))"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
     re.compile(r"\bdse_[A-Za-z0-9_-]{8,}"),
     re.compile(r"(?<=://)[^/@\s\"']+(?=@)"),
@@ -23,12 +24,11 @@ _SHAPES: Final = (
         r"(?i)\b(?:pass(?:word|wd)?|secret|token|api[_-]?key)\b\\?[\"']?\s*[=:]\s*\\?[\"']?(?!\[removed\])[^\s\"',;\\]{3,}"
     ),
     re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
-    re.compile(r"(?<= = )(['\"]).*?\1(?=: (?:not usable|also given|lies in|is given))"),
     re.compile(r"(?i)\bpatient(?:[_ -]?id)?\b\\?[\"']?\s*[=:]\s*\\?[\"']?(?!\[removed\])[^\s\"',;\\]+"),
 )
-"""What looks like a secret or a patient, whether this device knows it or not: private keys, our tokens, passwords in
-addresses, bearer tokens, assignments of passwords, mail addresses, assignments of patients, texts that stand
-where the settings have no place for them."""
+"""What looks like a secret or a patient, whether this device knows it or not: texts that stand where the settings have no
+place for them, private keys, our tokens, passwords in addresses, bearer tokens, assignments of passwords, mail
+addresses, assignments of patients."""
 _HEX: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 

@@ -129,7 +129,12 @@ export class List {
         this.#rows.delete(id);
       }
     }
-    for (const [id, place] of wanted) this.#place(id, place, size);
+    let before = null; // rows follow each other in the document as they do in the list
+    for (const [id, place] of [...wanted].sort(([, one], [, other]) => one - other)) {
+      const row = this.#place(id, place, size);
+      if (row.previousElementSibling !== before) this.#canvas.insertBefore(row, before ? before.nextSibling : this.#canvas.firstChild);
+      before = row;
+    }
     if (this.#active === null) this.#box.removeAttribute("aria-activedescendant");
     else this.#box.setAttribute("aria-activedescendant", `row-${this.#active}`);
     this.#drawEnds();
@@ -142,7 +147,6 @@ export class List {
     if (!row) {
       row = h("div", { class: "row", role: "option", id: `row-${id}`, data: { id } });
       this.#rows.set(id, row);
-      this.#canvas.append(row);
     }
     if (row.shown !== scan) {
       row.shown = scan;
@@ -154,6 +158,7 @@ export class List {
     row.classList.toggle("is-active", id === this.#active);
     row.setAttribute("aria-posinset", String(place + 1));
     row.setAttribute("aria-setsize", String(this.#scans.complete ? this.#scans.items.length : -1));
+    return row;
   }
 
   #drawEnds() {

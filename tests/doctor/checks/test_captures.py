@@ -38,7 +38,9 @@ def test_a_missing_folder(make_place, tmp_path: Path) -> None:
 def test_a_share_that_is_not_mounted_is_never_replaced_by_a_folder(make_place, root: Path, tmp_path: Path) -> None:
     place = make_place()
     (root / "etc").mkdir()
-    (root / "etc/fstab").write_text(f"# shares\n//server/scope {tmp_path}/scope-1 cifs ro 0 0\n/dev/sda1 / ext4 rw 0 1\n")
+    (root / "etc/fstab").write_text(
+        f"# shares\n//server/scope {tmp_path}/scope-1 cifs ro 0 0\n/dev/sda1 / ext4 rw 0 1\n"
+    )
     finding = look(CHECK, place).one(Outcome.FAILED, "is not mounted")
     assert finding.remedy == f"run: sudo mount {tmp_path}/scope-1"
     assert not finding.fixable

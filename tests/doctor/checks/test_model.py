@@ -6,8 +6,10 @@ import pytest
 
 from agent.doctor.checks.model import CHECK
 from agent.doctor.finding import Outcome
+from engines.bundle import load_bundle
+from engines.installed.activation import Activation, Committed, Failure, Stage
+from engines.installed.catalogue import identity
 from engines.installed.ledger import Ledger
-from engines.installed.steps import give_up, stage
 from tests.doctor.conftest import look
 from tests.fakes.bundles import copy_bundle, new_version, wrong_golden
 
@@ -40,3 +42,24 @@ def test_a_changed_file_is_found(make_place, demo_bundle, tmp_path) -> None:
 def test_a_key_that_is_not_trusted(make_place) -> None:
     told = look(CHECK, make_place(("require_trusted = false", "require_trusted = true")))
     assert "anybody can sign with" in told.one(Outcome.FAILED).sentence
+
+
+@pytest.mark.fault("F27")
+def test_a_model_that_was_given_up(make_place, demo_bundle, tmp_path) -> None:
+    models = tmp_path / "models"
+    good = identity(load_bundle(new_version(demo_bundle, models, "1.0.0")))
+    bad = identity(load_bundle(new_version(demo_bundle, models, "2.0.0", wrong_golden)))
+    failure = Failure(installed=bad, stage=Stage.PROVISIONAL, reason="it computes wrong numbers", at="2026")
+    committed = Committed(installed=good, verified_by="", at="2026")
+    Ledger(models).change(lambda _: Activation(committed=committed, failures=(failure,)))
+    told = look(CHECK, make_place((f'bundle = "{demo_bundle}"', 'models = "models"')))
+    assert "demo/2.0.0 was tried and given up" in told.one(Outcome.WARNING).sentence
+    assert told.one(Outcome.OK, "demo/1.0.0 is whole")
+
+
+def test_nothing_was_ever_activated(make_place, demo_bundle, tmp_path) -> None:
+    (tmp_path / "models").mkdir()
+    place = make_place((f'bundle = "{demo_bundle}"', 'models = "models"'))
+    assert "dermascan engine activate" in look(CHECK, place).one(Outcome.FAILED, "no bundle is active").sentence + str(
+        look(CHECK, place).findings[0].remedy
+    )

@@ -40,9 +40,7 @@ def opened(make_place, make_store, root):
 
 
 @pytest.mark.fault("F09")
-@pytest.mark.parametrize(
-    ("version", "outcome"), [((3, 40, 1), Outcome.FAILED), ((3, 51, 3), Outcome.WARNING)]
-)
+@pytest.mark.parametrize(("version", "outcome"), [((3, 40, 1), Outcome.FAILED), ((3, 51, 3), Outcome.WARNING)])
 def test_another_writer(opened, monkeypatch: pytest.MonkeyPatch, version, outcome: Outcome) -> None:
     monkeypatch.setattr(sqlite_version, "running", lambda: version)
     told = look(CHECK, opened("r+b"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from agent.doctor.checks import tensorrt as check
 from agent.doctor.checks.tensorrt import CHECK
 from agent.doctor.finding import Outcome
+from agent.doctor.place import Place
+from engines.bundle import load_bundle
+from engines.tensorrt.preparation import Order, Preparation, Prepared
 from tests.doctor.conftest import look
 
 WITH_GPU = ('ladder = ["cpu"]', 'ladder = ["tensorrt", "cpu"]')
@@ -34,32 +38,36 @@ def pretended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return hidden
 
 
-def compiled(place, demo_bundle: Path, tmp_path: Path) -> Path:
-    """The plan as the agent's own child compiles and proves it; returns its folder."""
-    import subprocess
-
-    from engines.bundle import load_bundle
-    from engines.tensorrt.preparation import Order, Preparation, Prepared
-
-    bundle = load_bundle(demo_bundle)
-    cache = place.state_dir / "cache"
-    cache.mkdir(exist_ok=True)
-    child = Preparation(Order(demo_bundle, bundle.manifest_sha256, cache), (sys.executable, str(PRETENDED)))
-    outcome = child.wait(25.0, lambda *_: None)
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory: pytest.TempPathFactory, demo_bundle: Path) -> Path:
+    """A cache with a plan that the agent's own child compiled and proved, once for all tests here."""
+    folder = tmp_path_factory.mktemp("proved")
+    (folder / "plan").write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRETENDED_PLAN", str(folder / "plan"))
+        order = Order(demo_bundle, load_bundle(demo_bundle).manifest_sha256, folder / "cache")
+        order.cache.mkdir()
+        outcome = Preparation(order, (sys.executable, str(PRETENDED))).wait(90.0, lambda *_: None)
     assert isinstance(outcome, Prepared), outcome
-    assert subprocess is not None
-    return next((cache / "plans").glob("[0-9a-f]*"))
+    return order.cache
+
+
+def compiled(place: Place, proved: Path) -> Path:
+    """The agent has compiled; returns the plan's folder."""
+    shutil.copytree(proved, place.state_dir / "cache")
+    return next((place.state_dir / "cache/plans").glob("[0-9a-f]*"))
 
 
 def test_it_is_asked_only_where_it_is_used(make_place) -> None:
     assert look(CHECK, make_place()).one(Outcome.SKIPPED)
 
 
+@pytest.mark.timeout(120)  # the first test compiles
 @pytest.mark.fault("F14")
-def test_a_plan_that_is_ours_whole_and_proved(make_place, pretended, demo_bundle, tmp_path) -> None:
+def test_a_plan_that_is_ours_whole_and_proved(make_place, pretended: Path, proved: Path) -> None:
     place = make_place(WITH_GPU)
     assert "not compiled" in look(CHECK, place).one(Outcome.WARNING).sentence
-    folder = compiled(place, demo_bundle, tmp_path)
+    folder = compiled(place, proved)
     told = look(CHECK, place)
     assert told.ok, told.findings
     assert "right numbers on the GPU" in told.findings[-1].sentence
@@ -78,10 +86,11 @@ def test_a_plan_that_is_ours_whole_and_proved(make_place, pretended, demo_bundle
     assert look(CHECK, place).one(Outcome.SKIPPED, "cannot be judged without a GPU")
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.fault("F15")
-def test_a_plan_that_others_may_write(make_place, pretended, demo_bundle, tmp_path) -> None:
+def test_a_plan_that_others_may_write(make_place, pretended: Path, proved: Path) -> None:
     place = make_place(WITH_GPU)
-    folder = compiled(place, demo_bundle, tmp_path)
+    folder = compiled(place, proved)
     (folder / "plan.engine").chmod(0o666)
     assert "others may have written" in look(CHECK, place).one(Outcome.FAILED).sentence
     (folder / "plan.engine").chmod(0o644)

@@ -15,7 +15,7 @@ from tests.doctor.conftest import look
 
 @pytest.fixture
 def disk(make_place, root: Path, tmp_path: Path):
-    """``disk(name)``: the state folder lies on the first partition of a disk of this name; returns the disk's folder."""
+    """``disk(name)``: the state folder lies on this disk's first partition; returns the folder that tells of it."""
 
     def make(name: str) -> Path:
         (tmp_path / "state").mkdir(exist_ok=True)
@@ -44,17 +44,17 @@ def test_a_system_that_tells_nothing(make_place, programs, disk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("life", "reserve", "outcome", "text"),
+    ("told", "outcome", "text"),
     [
-        ("0x03 0x01", "0x01", Outcome.OK, "up to 30 percent"),
-        ("0x02 0x09", "0x01", Outcome.WARNING, "90 percent"),
-        ("0x03 0x01", "0x02", Outcome.WARNING, "30 percent"),
-        ("0x0b 0x01", "0x01", Outcome.FAILED, "end of its life"),
-        ("0x03 0x01", "0x03", Outcome.FAILED, "end of its life"),
+        (("0x03 0x01", "0x01"), Outcome.OK, "up to 30 percent"),
+        (("0x02 0x09", "0x01"), Outcome.WARNING, "90 percent"),
+        (("0x03 0x01", "0x02"), Outcome.WARNING, "30 percent"),
+        (("0x0b 0x01", "0x01"), Outcome.FAILED, "end of its life"),
+        (("0x03 0x01", "0x03"), Outcome.FAILED, "end of its life"),
     ],
 )
-def test_emmc(make_place, disk, life: str, reserve: str, outcome: Outcome, text: str) -> None:
-    emmc(disk("mmcblk0"), life, reserve)
+def test_emmc(make_place, disk, told: tuple[str, str], outcome: Outcome, text: str) -> None:
+    emmc(disk("mmcblk0"), *told)
     assert look(CHECK, make_place()).one(outcome, text)
 
 
@@ -69,15 +69,16 @@ def test_errors_that_the_file_system_noted(make_place, disk, root: Path, program
 
 
 @pytest.mark.parametrize(
-    ("passed", "used", "code", "outcome"),
+    ("said", "outcome"),
     [
-        (True, 12, 0, Outcome.OK),
-        (True, 85, 0, Outcome.WARNING),
-        (False, 12, 8, Outcome.FAILED),
-        (True, 12, 16, Outcome.FAILED),
+        ((True, 12, 0), Outcome.OK),
+        ((True, 85, 0), Outcome.WARNING),
+        ((False, 12, 8), Outcome.FAILED),
+        ((True, 12, 16), Outcome.FAILED),
     ],
 )
-def test_smart(make_place, disk, programs, passed: bool, used: int, code: int, outcome: Outcome) -> None:
+def test_smart(make_place, disk, programs, said: tuple[bool, int, int], outcome: Outcome) -> None:
+    passed, used, code = said
     disk("nvme0n1")
     told = {"smart_status": {"passed": passed}, "nvme_smart_health_information_log": {"percentage_used": used}}
     programs("smartctl", f"echo '{json.dumps(told)}'; exit {code}")
@@ -86,5 +87,5 @@ def test_smart(make_place, disk, programs, passed: bool, used: int, code: int, o
 
 def test_a_smartctl_that_may_not(make_place, disk, programs) -> None:
     disk("nvme0n1")
-    programs("smartctl", "echo '{\"smartctl\": {\"exit_status\": 2}}'; exit 2")
+    programs("smartctl", 'echo \'{"smartctl": {"exit_status": 2}}\'; exit 2')
     assert look(CHECK, make_place()).one(Outcome.SKIPPED)

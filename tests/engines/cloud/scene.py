@@ -1,4 +1,4 @@
-"""A ladder whose GPU is gone, with a cloud on it that does as it is told, and the CPU below; in real worker processes."""
+"""A ladder whose GPU is gone, a cloud on it that does as it is told, and the CPU below; in real worker processes."""
 
 from __future__ import annotations
 

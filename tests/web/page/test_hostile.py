@@ -26,35 +26,43 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
-def test_hostile_names_are_shown_as_they_are(
-    agent: StandIn, sign_in: Callable[..., Page], name: str, language: str
-) -> None:
+def _hostile_scan(seq: int, name: str) -> scenes.Json:
     said = f"The patient file {name} cannot be read; the answer is without its details."
-    scan = scenes.answered(1, patient=name, site=name, warnings=(said,))
-    scan["dermoscope_id"] = scan["answer"]["passed_over"] = name
+    scan = scenes.answered(seq, patient=name, site=name, warnings=(said,))
+    scan["dermoscope_id"] = name
     scan["answer"]["passed_over"] = [{"backend": name, "reason": name}]
     scan["answer"]["recommendation"] = scan["answer"]["model_version"] = name
-    agent.add(scan, tell=False)
-    agent.judge(scan["scan_id"], "melanoma", by=name)
-    scan["verdicts"][-1]["note"] = name
-    agent.add(scenes.without_answer(2, reason="damaged", sentence=name), tell=False)
-    agent.status["warnings"] = [name]
-    agent.status["device_id"] = agent.status["rungs"][0]["name"] = agent.status["cloud"]["phase"] = name
-    page = sign_in(f"#/scan/{scan['scan_id']}", locale=language)
+    return scan
+
+
+@pytest.mark.parametrize("language", ["en-GB", "de-DE"])
+def test_hostile_names_are_shown_as_they_are(agent: StandIn, sign_in: Callable[..., Page], language: str) -> None:
+    for seq, name in enumerate(HOSTILE):
+        scan = agent.add(_hostile_scan(2 * seq, name), tell=False)
+        agent.judge(scan["scan_id"], "melanoma", by=name)
+        scan["verdicts"][-1]["note"] = name
+        agent.add(scenes.without_answer(2 * seq + 1, reason="damaged", sentence=name), tell=False)
+    agent.status["warnings"] = HOSTILE
+    agent.status["device_id"] = agent.status["rungs"][0]["name"] = agent.status["cloud"]["phase"] = HOSTILE[0]
+    page = sign_in(locale=language, viewport={"width": 1280, "height": 2400})
     asked: list[str] = []
     page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
-    page.wait_for_selector(".is-loaded")
-    assert name in str(page.text_content(".scan-title"))
-    assert name in str(page.text_content(".scan-warnings"))
-    assert name in str(page.text_content(".scan-verdict"))
-    assert name in str(page.text_content(".scan-result"))
-    assert name in str(page.text_content(".sheet"))
-    assert name in str(page.text_content("#rows"))
+    for scan, refused, name in zip(agent.scans[::2], agent.scans[1::2], HOSTILE, strict=True):
+        page.goto(f"/#/scan/{refused['scan_id']}")
+        page.wait_for_selector(".rejected-why")
+        assert page.text_content(".rejected-why") == name
+        page.goto(f"/#/scan/{scan['scan_id']}")
+        page.wait_for_selector(".is-loaded")
+        for part in (".scan-title", ".scan-warnings", ".scan-verdict", ".scan-result", ".sheet", "#rows"):
+            assert name in str(page.text_content(part)), (part, name)
+        _nothing_foreign(page)
     page.goto("/#/device")
     page.wait_for_selector(".card")
-    assert name in str(page.text_content(".device"))
-    assert page.locator("iframe, script:not([src='/page/main.js']), [onerror], [onload], svg[onload]").count() == 0
-    assert page.locator("img").count() == 0
+    assert all(name in str(page.text_content(".device")) for name in HOSTILE)
+    _nothing_foreign(page, pictures=0)
     assert asked == []
+
+
+def _nothing_foreign(page: Page, pictures: int = 1) -> None:
+    assert page.locator("iframe, script:not([src='/page/main.js']), [onerror], [onload]").count() == 0
+    assert page.locator("img").count() == pictures

@@ -1,0 +1,63 @@
+"""The database is read through once a day, a table at a time, beside the agent: to find damage while there are backups.
+
+At each start ``quick_check`` reads it as a whole (`agent.records.opening`). A running agent cannot exchange its
+database; what is found here is said loudly, and put right at the next start: quarantine, salvage, and an alarm (F10).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from agent.records.errors import StoreError
+from agent.records.reading import open_reading
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 24 * 3600.0
+BETWEEN_S: Final = 60.0
+"""Between two tables: a look at a large one holds back the log's end for as long as it takes (F08)."""
+
+
+class Integrity:
+    """Looks through the tables, one at each call that is due."""
+
+    def __init__(self, state_dir: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._state_dir, self._monotonic = state_dir, monotonic
+        self._left: list[str] = []
+        self._next = monotonic() + BETWEEN_S
+        self.damage: str | None = None
+        """What was found, in one sentence; None where nothing was."""
+        self.rounds = 0
+        """How often all tables were looked through since the start."""
+
+    def look(self) -> None:
+        """Look through the next table, where one is due."""
+        now = self._monotonic()
+        if now < self._next:
+            return
+        try:
+            found = self._look()
+        except (StoreError, sqlite3.DatabaseError) as error:
+            found = str(error)
+        self._next = now + (BETWEEN_S if self._left else AGAIN_S)
+        self.rounds += not self._left
+        if found is not None and self.damage is None:
+            self.damage = (
+                f"the database is damaged ({found}): restart the agent, which carries over what can be read; then "
+                "check the disk"
+            )
+            log.error("%s", self.damage)
+
+    def _look(self) -> str | None:
+        with open_reading(self._state_dir) as db:
+            if not self._left:
+                rows = db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+                self._left = [str(row[0]) for row in rows if not str(row[0]).startswith("sqlite_")]
+            table = self._left.pop()
+            complaints = [str(row[0]) for row in db.execute(f"PRAGMA main.integrity_check('{table}')")]
+        return None if complaints == ["ok"] else f"{table}: {'; '.join(complaints[:3])}"
