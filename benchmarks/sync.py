@@ -139,7 +139,8 @@ def drain(folder: Path, *, short: bool) -> Table:
         "Drain of a backlog over mutual TLS, beside a bare paho loop with the same window",
         (
             *("other side", "delivery", "rows", "a row", "settled", "bare, to the PUBACK", "ratio"),
-            *("bare, to the ledger", "ratio", "fresh result: p50 / p99 / longest", "lost"),
+            *("processor time a row: ours / bare", "bare, to the ledger", "ratio"),
+            *("fresh result: p50 / p99 / longest", "lost"),
         ),
     )
     for place, (quick, delivery) in enumerate(((True, "cloud-ack"), (True, "puback"), (False, "cloud-ack"))):
@@ -156,6 +157,7 @@ def drain(folder: Path, *, short: bool) -> Table:
                 f"{done.settled_per_s:.0f} /s",
                 f"{done.bare_per_s:.0f} /s",
                 f"**{done.settled_per_s / done.bare_per_s:.2f}**",
+                f"{done.cpu_us:.0f} / {done.bare_cpu_us:.0f} µs",
                 *kept,
                 f"{p50:.0f} / {p99:.0f} / {most:.0f} ms",
                 "" if done.books is None else str(done.books.lost),

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ class Results:
         smooth = np.add.outer(np.hanning(14), np.hanning(14)).astype(np.float32)
         noise = np.random.default_rng(0).random((14, 14), np.float32)
         data["attention_map"] = base64.b64encode(
-            heatmap_png((smooth + 0.05 * noise) / 3.0)
+            heatmap_png((smooth + np.float32(0.05) * noise).astype(np.float32))
         ).decode()  # as large as real ones
         self._data = data | {"clinic_id": clinic_id, "device_id": device_id}
 
@@ -152,14 +153,15 @@ class Device:
         def timed(event_ids: Iterable[str]) -> Future[int]:
             ids = tuple(event_ids)
             done = acknowledge(ids)
-            done.add_done_callback(lambda _: [self._arrived(event_id) for event_id in ids])
+            done.add_done_callback(lambda _: self._arrived(ids))
             return done
 
         self.store.outbox_acknowledge = timed  # type: ignore[method-assign]
 
-    def _arrived(self, event_id: str) -> None:
-        if (committed := self._committed.pop(event_id, None)) is not None:
-            self._fresh_ms.append((time.monotonic() - committed) * 1e3)
+    def _arrived(self, event_ids: Iterable[str]) -> None:
+        for event_id in event_ids:
+            if (committed := self._committed.pop(event_id, None)) is not None:
+                self._fresh_ms.append((time.monotonic() - committed) * 1e3)
 
     def run(self) -> None:
         """Until the end."""
@@ -170,6 +172,9 @@ class Device:
             threading.Thread(target=work, name=name, daemon=True).start()
         while not self._over.wait(self.plan.say_every_s):
             self._say()
+        until = time.monotonic() + 5.0
+        while self._committed and time.monotonic() < until:  # a timed result that is on its way gets its time
+            time.sleep(0.02)
         self.sync.stop()
         self._say()
         self.store.close()
@@ -195,10 +200,10 @@ class Device:
         while self.plan.fresh_every_s and not self._over.wait(self.plan.fresh_every_s):
             event_id, done = self._results.add(number)
             number += 1
-            done.add_done_callback(lambda _, event_id=event_id: self._commit(event_id))
+            done.add_done_callback(partial(self._commit, event_id))
             done.result()
 
-    def _commit(self, event_id: str) -> None:
+    def _commit(self, event_id: str, _done: Future[None]) -> None:
         """On the store's thread, and so before any acknowledgement of it can be kept."""
         self._committed[event_id] = time.monotonic()
 

@@ -35,6 +35,8 @@ class Bare:
 
     events: int
     to_puback_per_s: float
+    cpu_us: float
+    """Processor time of the process for each event."""
     to_ledger_per_s: float | None
     """None with the quick cloud."""
 
@@ -49,6 +51,8 @@ class Drain:
     """By the broker's PUBACK, as the bare loop is measured."""
     settled_per_s: float
     """By the cloud's word, kept in the outbox."""
+    cpu_us: float
+    """Processor time of the device's process for each row."""
     bare: tuple[Bare, Bare]
     fresh_ms: tuple[float, ...]
     memory: str
@@ -61,6 +65,11 @@ class Drain:
         return sum(one.to_puback_per_s for one in self.bare) / 2
 
     @property
+    def bare_cpu_us(self) -> float:
+        """Mean of the two bare loops."""
+        return sum(one.cpu_us for one in self.bare) / 2
+
+    @property
     def bare_to_ledger_per_s(self) -> float:
         """Mean of the two bare loops, to the commit in the cloud; 0 with the quick cloud."""
         return sum(one.to_ledger_per_s or 0.0 for one in self.bare) / 2
@@ -71,8 +80,11 @@ class Drain:
         return p50, p99, max(self.fresh_ms)
 
 
-def bare_loop(scene: Scene, files: Issued, payloads: list[bytes], window: int) -> float:
-    """Publish with paho's own thread and a window, as its examples do; returns events a second to the last PUBACK."""
+def bare_loop(scene: Scene, files: Issued, payloads: list[bytes], window: int) -> tuple[float, float]:
+    """Publish with paho's own thread and a window, as its examples do.
+
+    Returns events a second to the last PUBACK, and the processor time of each in µs.
+    """
     client = Client(CallbackAPIVersion.VERSION2, "bare", protocol=MQTTProtocolVersion.MQTTv5)
     context = ssl.create_default_context(cafile=str(scene.ca.cert))
     context.load_cert_chain(files.cert, files.key)
@@ -91,7 +103,7 @@ def bare_loop(scene: Scene, files: Issued, payloads: list[bytes], window: int) -
     client.loop_start()
     if not connected.wait(10.0):
         raise TimeoutError("the bare loop did not come to connect")
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     for payload in payloads:
         room.acquire()
         info = client.publish("dermascan/v1/clinic-1/bare/results", payload, qos=1)
@@ -99,10 +111,10 @@ def bare_loop(scene: Scene, files: Issued, payloads: list[bytes], window: int) -
             raise RuntimeError(f"the bare loop's connection is gone ({info.rc})")
     for _ in range(window):
         room.acquire()
-    took = time.monotonic() - started
+    took, used = time.monotonic() - started, time.process_time() - used
     client.disconnect()
     client.loop_stop()
-    return len(payloads) / took
+    return len(payloads) / took, used / len(payloads) * 1e6
 
 
 def _in_ledger(ledger: Path, device_id: str) -> int:
@@ -119,12 +131,12 @@ def _bare(scene: Scene, files: Issued, sample: bytes, count: int, *, kept: bool)
     payloads = [event_bytes(sender, RESULT, event_id=str(uuid.uuid4()), **about) for _ in range(count)]
     before = _in_ledger(scene.ledger, "bare") if kept else 0
     started = time.monotonic()
-    rate = bare_loop(scene, files, payloads, SyncLimits().window)
+    rate, cpu_us = bare_loop(scene, files, payloads, SyncLimits().window)
     if not kept:
-        return Bare(count, rate, None)
+        return Bare(count, rate, cpu_us, None)
     limit_s = 60.0 + count / 100
     until(lambda: _in_ledger(scene.ledger, "bare") >= before + count, limit_s, "the bare loop's events in the ledger")
-    return Bare(count, rate, count / (time.monotonic() - started))
+    return Bare(count, rate, cpu_us, count / (time.monotonic() - started))
 
 
 def make_backlog(state_dir: Path, rows: int) -> bytes:
@@ -160,6 +172,7 @@ def measure(
             with DeviceProcess(plan) as device, Memory.of(device.process.pid) as memory:
                 device.wait_for(lambda word: word.counts["acknowledged"] >= rows, 3600, "the backlog is empty")
                 device.wait_for(lambda word: word.waiting <= 1, 60, "the outbox is empty")
+                used = sum(memory.process.cpu_times()[:2])
                 device.stop()
                 words = device.words
             after = _bare(scene, files, sample, bare_events, kept=not quick)
@@ -173,6 +186,7 @@ def measure(
         row_bytes=len(sample),
         taken_per_s=rows / took["taken"],
         settled_per_s=rows / took["acknowledged"],
+        cpu_us=used / rows * 1e6,
         bare=(before, after),
         fresh_ms=tuple(words[-1].fresh_ms),
         memory=memory.said(),

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -159,7 +159,8 @@ def moved(folder: Path) -> tuple[int, list[Moved]]:
     bundle = load_bundle(demo_bundle_folder())
     contract = bundle.manifest.input
     backend = open_backend(bundle.folder)
-    ways = [(size, ".png", []) for size in SIZES] + [(contract.size, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95])]
+    ways: list[tuple[int, str, list[int]]] = [(size, ".png", []) for size in SIZES]
+    ways.append((contract.size, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]))
     apart: list[list[float]] = [[] for _ in ways]
     sizes: list[list[int]] = [[] for _ in ways]
     views = 0
@@ -168,8 +169,8 @@ def moved(folder: Path) -> tuple[int, list[Moved]]:
         here = backend.run(normalise(crop_and_resize(view, contract.size), contract)).probabilities[0]
         for place, (size, kind, options) in enumerate(ways):
             sent = cv2.imencode(kind, cv2.cvtColor(crop_and_resize(view, size), cv2.COLOR_RGB2BGR), options)[1]
-            there = cv2.cvtColor(cv2.imdecode(sent, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            answer = backend.run(preprocess(there.astype(np.uint8, copy=False), contract)).probabilities[0]
+            there = _rgb(cv2.imdecode(sent, cv2.IMREAD_COLOR))
+            answer = backend.run(preprocess(there, contract)).probabilities[0]
             apart[place] += [float(value) for value in np.abs(answer - here)]
             sizes[place].append(len(base64.b64encode(sent.tobytes())))
     backend.close()
@@ -184,10 +185,21 @@ def moved(folder: Path) -> tuple[int, list[Moved]]:
     ]
 
 
+def _rgb(bgr: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """What OpenCV has read, in our order.
+
+    Raises:
+        ValueError: it could not be read.
+    """
+    if bgr is None:
+        raise ValueError("a picture could not be read")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
 def _views(folder: Path) -> Iterator[NDArray[np.uint8]]:
     """Each picture whole and its inner nine tenths, in the eight symmetries of the square."""
     for path in sorted(folder.glob("*.jpg")):
-        rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        rgb = _rgb(cv2.imread(str(path)))
         margin = [side // 20 for side in rgb.shape[:2]]
         for part in (rgb, rgb[margin[0] : -margin[0], margin[1] : -margin[1]]):
             for mirrored in (part, part[:, ::-1]):

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.sync_kills import STEPS
-from benchmarks.sync_scene import FORGETFUL, Books, CloudProcess, DeviceProcess, Memory, Scene, until
+from benchmarks.sync_scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
+from cloud.consumer import Consumer
+from cloud.ledger import Ledger
+from cloud.mqtt import BrokerSettings
 
 AT_RANDOM: Final = "at a random moment"
 
@@ -33,30 +36,30 @@ class Killed:
 
 
 class _Consumer:
-    """The reference cloud, away half of the time: killed and begun again in turn."""
+    """The reference cloud's hearing side, which comes and goes; the broker is to keep its session meanwhile."""
 
-    def __init__(self, scene: Scene, turn_s: float) -> None:
-        self._scene, self._turn_s = scene, turn_s
-        self._process: CloudProcess | None = scene.cloud()
-        self._next = time.monotonic() + turn_s
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        files = scene.ca.device("cloud")
+        broker = scene.broker
+        self._settings = BrokerSettings(broker.host, broker.port, scene.ca.cert, files.cert, files.key)
+        self._now: tuple[Ledger, Consumer] | None = None
 
-    def look(self, *, over: bool = False) -> None:
-        """Change over where it is time; be there for good where all is over."""
-        if over:
-            self._process = self._process or self._scene.cloud()
-        elif time.monotonic() >= self._next:
-            self._next += self._turn_s
-            if self._process is None:
-                self._process = self._scene.cloud()
-            else:
-                self._process.kill()
-                self._process = None
+    def come(self) -> None:
+        """Hear, from now on."""
+        if self._now is None:
+            ledger = Ledger(self._scene.ledger)
+            consumer = Consumer(ledger, self._settings)
+            consumer.start()
+            self._now = ledger, consumer
 
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
+    def go(self) -> None:
+        """Hear nothing, from now on."""
+        if self._now is not None:
+            ledger, consumer = self._now
+            consumer.stop()
+            ledger.close()
+            self._now = None
 
 
 def broker_kills(
@@ -84,30 +87,37 @@ def broker_kills(
     """
     with ExitStack() as stack:
         scene = stack.enter_context(Scene(folder, settings or FORGETFUL))
-        length_s = events / per_s
-        consumer = _Consumer(scene, length_s / (2 * kills) * 1.5)  # so that some kills find it there and some do not
-        stack.callback(consumer.stop)
+        consumer = _Consumer(scene)
+        stack.callback(consumer.go)
+        consumer.come()
         plan = scene.plan(mqtt=scene.mqtt(**mqtt), results=events, per_s=per_s, limits=limits or {})
         started = time.monotonic()
         device = stack.enter_context(DeviceProcess(plan))
         memory = stack.enter_context(Memory.of(device.process.pid))
         device.wait_for(lambda word: word.posted > 0, 30, "the first event")
-        begin = time.monotonic()
-        moments = [begin + length_s * (number + 0.5) / kills for number in range(kills)]
-        while not (device.now and device.now.posted >= events):
-            consumer.look()
-            if moments and time.monotonic() >= moments[0]:
-                moments.pop(0)
-                scene.broker.kill()
-                scene.broker.start()
-            if device.process.poll() is not None or time.monotonic() > begin + 3 * length_s + 60:
-                raise RuntimeError("the device did not come to the end of its stream")
-            time.sleep(0.02)
-        consumer.look(over=True)
+        turn_s = events / per_s / kills / 2
+        for kill in range(kills):
+            # Half a turn there, half a turn away; the broker dies in the middle of the one, or at the end of the other.
+            consumer.come()
+            time.sleep(turn_s / 2)
+            if kill % 2:
+                _kill(scene)
+            time.sleep(turn_s / 2)
+            consumer.go()
+            time.sleep(turn_s)
+            if not kill % 2:
+                _kill(scene)
+        device.wait_for(lambda word: word.posted >= events, 60 + events / per_s, "the end of the stream")
+        consumer.come()
         settled = device.wait_for(lambda word: word.waiting == 0, settle_s, "the outbox is empty")
         device.stop()
-        consumer.stop()
+        consumer.go()
         return Killed(kills, Counter(), time.monotonic() - started, settled, scene.books(), memory.said())
+
+
+def _kill(scene: Scene) -> None:
+    scene.broker.kill()
+    scene.broker.start()
 
 
 def agent_kills(
@@ -117,13 +127,15 @@ def agent_kills(
     results: int = 40,
     seed: int = 0,
     limits: dict[str, float] | None = None,
+    random_every: int = 3,
     settle_s: float = 900.0,
 ) -> Killed:
     """SIGKILL the agent between commit, publish, PUBACK and acknowledgement, on purpose and at random.
 
     Args:
         folder: for everything.
-        kills: how often; each step in turn, and every third time a random moment.
+        kills: how often: each step in turn.
+        random_every: each so manieth time it is a random moment instead; never where 0.
         results: new events of each life.
         seed: of the random moments, and of the how manieth time at a step it dies.
         limits: of the publisher that differ from the usual ones.
@@ -134,11 +146,13 @@ def agent_kills(
         until(lambda: cloud.lines, 30, "the cloud's start")
         started = time.monotonic()
         for kill in range(kills):
-            step = AT_RANDOM if kill % 3 == 2 else STEPS[(kill - kill // 3) % len(STEPS)]
+            at_random = random_every > 0 and kill % random_every == random_every - 1
+            step = AT_RANDOM if at_random else STEPS[(kill - steps[AT_RANDOM]) % len(STEPS)]
             steps[step] += 1
             plan = scene.plan(first=first, results=results, per_s=200.0, limits=limits or {})
             if step != AT_RANDOM:
-                often = results if "publish" in step or "PUBACK is noted" in step else 3
+                # The cloud's words come for several events at once, so there are fewer of them.
+                often = max(1, results // 20 if "cloud's word" in step else results // 2)
                 plan = scene.plan(**(vars(plan) | {"kill": step, "nth": rng.randint(1, often)}))
             device = DeviceProcess(plan)
             if step == AT_RANDOM:

@@ -150,7 +150,7 @@ def devices(about: Mapping[str, Any]) -> None:
         greet(self, *arguments)
         say("g")
 
-    Connection.open, Connection._on_connect = opened, greeted  # type: ignore[method-assign] # noqa: SLF001
+    Connection.open, Connection._on_connect = opened, greeted  # type: ignore[method-assign,assignment] # noqa: SLF001
     section = settings(about["port"])
     limits = SyncLimits(**about["limits"])
     started = []

@@ -20,9 +20,9 @@ def make_accounts(layout: Layout, machine: Machine, journal: Journal) -> None:
         journal.add(Outcome.KEPT, f"user {USER} and its groups")
         return
     if machine.has("systemd-sysusers"):
-        machine.run("systemd-sysusers", layout.seen_from_device(layout.sysusers))
+        machine.run("systemd-sysusers", layout.sysusers.name)
     elif not machine.itself and Machine(Path("/")).has("systemd-sysusers"):
-        Machine(Path("/")).run("systemd-sysusers", f"--root={layout.root}", layout.seen_from_device(layout.sysusers))
+        Machine(Path("/")).run("systemd-sysusers", f"--root={layout.root}", layout.sysusers.name)
     elif machine.has("useradd"):
         for group in GROUPS:
             machine.run("groupadd", "--system", "--force", group)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.answer.scan import ScanState
 from agent.exits import EXIT_FAILED, EXIT_OK
-from agent.records import feedback_command, queue_command
+from agent.records import backup_command, feedback_command, keeping_command, keys_command, queue_command
 from agent.records.errors import StoreError
 from agent.records.reading import ScanRow, list_scans
 
@@ -18,9 +18,9 @@ DEFAULT_LIMIT = 50
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``dermascan scans``, ``feedback`` and ``queue``."""
-    feedback_command.register(subparsers)
-    queue_command.register(subparsers)
+    """Add ``dermascan scans``, and the records' other commands."""
+    for room in (feedback_command, queue_command, backup_command, keeping_command, keys_command):
+        room.register(subparsers)
     parser = subparsers.add_parser(
         "scans",
         help="list the scans that the agent knows",

@@ -12,8 +12,11 @@ from pathlib import Path
 from agent.config import ConfigError
 from agent.messages.envelope import Sender
 from agent.records import audit, quarantine, scans, sqlite_version, verdicts
+from agent.records.erasures import erased
 from agent.records.errors import StoreError
-from agent.records.replacing import take_into_use
+from agent.records.keeping import giving_up
+from agent.records.keeping.giving_up import Kept
+from agent.records.replacing import DATABASE, take_into_use
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, stamp_device, user_version
@@ -22,7 +25,6 @@ from agent.records.sealing import PLAIN, Seal
 
 logger = logging.getLogger(__name__)
 
-DATABASE = "dermascan.db"
 UNBORN = "dermascan.db.new"
 """A database is made under this name and renamed when whole: so an empty ``dermascan.db`` is always damage."""
 LOCK = "agent.lock"
@@ -194,6 +196,7 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
         damaged = quarantine.pending(state_dir)
         if damaged is not None:
             saved = salvage(damaged / DATABASE, connection)
+            giving_up.reduce(connection, state_dir, erased(state_dir), Kept.ERASED)  # an older state may have come
             saved["events built again"] = scans.post_missing_events(connection, sender) + verdicts.post_missing_events(
                 connection, sender
             )

@@ -14,8 +14,9 @@ from typing import Any, Final
 from agent.answer.scan import ScanState
 from agent.records import outbox
 from agent.records.errors import StoreError
-from agent.records.opening import DATABASE, LOCK
+from agent.records.opening import LOCK
 from agent.records.outbox import OutboxStats
+from agent.records.replacing import DATABASE
 from agent.records.schema import APPLICATION_ID, OUTBOX_RANK, SCHEMA_VERSION, user_version
 from agent.records.sealed_rows import is_sealed, seal_of
 from agent.records.sealing import METADATA, NOTE, Seal
@@ -60,10 +61,11 @@ class QueueRow:
 
 
 @contextmanager
-def open_reading(state_dir: Path) -> Iterator[sqlite3.Connection]:
+def open_reading(state_dir: Path, seal: Seal | None = None) -> Iterator[sqlite3.Connection]:
     """A connection that can change nothing. Keep it short: a long reader makes the daemon's log grow (F08).
 
-    Where patient fields are sealed, it reads them opened if this process may read the key, and as absent if it may not.
+    Where patient fields are sealed, it reads them opened if this process may read the key, and as absent if it may not;
+    ``seal`` are the keys, where they are at hand.
 
     Raises:
         StoreError: there is no database, or it is not one that this version can read.
@@ -81,7 +83,7 @@ def open_reading(state_dir: Path) -> Iterator[sqlite3.Connection]:
             if user_version(db) != SCHEMA_VERSION:
                 raise StoreError(f"{path}: was written by another version: start this version's agent once, then retry")
             if is_sealed(db):
-                _show_opened(db, seal_of(state_dir))
+                _show_opened(db, seal_of(state_dir) if seal is None else seal)
             db.execute("PRAGMA query_only = ON")
             yield db
     except sqlite3.Error as error:

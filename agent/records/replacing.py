@@ -1,5 +1,7 @@
-"""The exchange of the database for one that was made ready beside it, in steps of which each may be the last before a
-power cut: whoever opens the database next goes on where it broke off (F11)."""
+"""The exchange of the database for one that was made ready beside it.
+
+Each step may be the last before a power cut: whoever opens the database next goes on where it broke off (F11).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ READY: Final = "dermascan.db.restored"
 """Under ``state_dir``: a database that is whole, and is to be the one in use."""
 REPLACED: Final = "replaced"
 """Under ``state_dir``: what was in use before, in numbered folders."""
-_DATABASE: Final = "dermascan.db"
+DATABASE: Final = "dermascan.db"
+"""Under ``state_dir``: the one in use."""
 _GOING_ON: Final = "GOING-ON"
 
 
@@ -24,8 +27,11 @@ def take_into_use(state_dir: Path) -> Path | None:
     ready = state_dir / READY
     if not ready.exists():
         return None
-    database = state_dir / _DATABASE
+    database = state_dir / DATABASE
     folder = next((mark.parent for mark in (state_dir / REPLACED).glob(f"*/{_GOING_ON}")), None)
+    if folder is not None and database.exists() and (folder / DATABASE).exists():
+        (folder / _GOING_ON).unlink()  # of an exchange before, which came to its end
+        folder = None
     if folder is None:
         taken = [int(path.name) for path in (state_dir / REPLACED).glob("*") if path.name.isdecimal()]
         folder = state_dir / REPLACED / str(max(taken, default=0) + 1)

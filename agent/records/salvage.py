@@ -1,15 +1,22 @@
-"""What can still be read of a damaged database, row by row, into a new one (F10)."""
+"""What can still be read of a damaged database, row by row, into a new one (F10).
+
+First by its trees, which is how most rows come; then page by page, for those to which no way leads any more.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import mmap
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from agent.records import pages
+from agent.records.sealing import SEALED
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +36,22 @@ _TABLES = (
     "removals",
 )
 """In the order that foreign keys ask for. Rows of the audit come as they are: its chain tells what is missing."""
-_JSON = {"metadata", "result", "suggestion", "data"}
+_JSON = {"metadata", "result", "suggestion", "data", "event"}
+"""What must be JSON: a row in which it is not was damaged. An event is then built again from its scan."""
+_STORED = {
+    "scans": 20,
+    "sightings": 8,
+    "outbox": 10,
+    "verdicts": 13,
+    "ground_truth": 7,
+    "commands_seen": 5,
+    "audit": 12,
+    "colour_watches": 2,
+    "streams": 2,
+}
+"""How many values a record of each table had in its first version: by this it is known away from its tree."""
+_NUMBERED = {"scans", "outbox", "verdicts", "ground_truth", "commands_seen", "audit"}
+"""Tables whose first column is the record's own number."""
 
 
 def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
@@ -57,9 +79,12 @@ def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
             new.execute("BEGIN IMMEDIATE")
             for table in _TABLES:
                 saved[table] = _copy_rows(old, new, table)
-            new.execute("COMMIT")
+            _fold_log(old)
         finally:
             old.close()
+        for table, count in _copy_loose_rows(copy, new).items():
+            saved[table] += count
+        new.execute("COMMIT")
     return saved
 
 
@@ -88,19 +113,82 @@ def _mend_header(copy: Path, new: sqlite3.Connection) -> None:
 
 
 def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> int:
-    columns = [row[1] for row in new.execute(f"PRAGMA table_info({table})")]
-    names = ", ".join(columns)
-    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our names
-    documents = [place for place, name in enumerate(columns) if name in _JSON]
-    saved = 0
-    for row in _readable_rows(old, table, names):
+    columns = _columns(new, table)
+    try:
+        there = _columns(old, table)
+    except sqlite3.Error:
+        there = columns
+    # A database that an older version left has fewer of them (F29).
+    known = [name for name in columns if name in there] if there else columns
+    keep = _Keeping(new, table, known)
+    return sum(keep(row) for row in _readable_rows(old, table, ", ".join(known)))
+
+
+class _Keeping:
+    """Puts rows of a table into the new database; 1 for one that was not there and fits."""
+
+    def __init__(self, new: sqlite3.Connection, table: str, columns: Sequence[str]) -> None:
+        self._new = new
+        marks = ", ".join("?" * len(columns))
+        self._insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our names
+        self._documents = [place for place, name in enumerate(columns) if name in _JSON]
+
+    def __call__(self, row: Sequence[Any]) -> int:
         try:
-            for place in documents:
-                if row[place] is not None:
+            for place in self._documents:
+                if row[place] and SEALED.fullmatch(str(row[place])) is None:
                     json.loads(row[place])
-            saved += new.execute(insert, row).rowcount
+            return max(0, self._new.execute(self._insert, row).rowcount)
         except (sqlite3.IntegrityError, sqlite3.DataError, ValueError, TypeError):
-            continue  # a wrong type, state or parent: made of damage, not of ours
+            return 0  # a wrong type, state or parent: made of damage, not of ours
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    return [str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")]
+
+
+def _fold_log(old: sqlite3.Connection) -> None:
+    """Bring what the log holds into the copy's own pages."""
+    try:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        logger.warning("salvage: the log could not be read to its end: %s", error)
+
+
+def _copy_loose_rows(copy: Path, new: sqlite3.Connection) -> dict[str, int]:
+    """Rows that lie in pages to which no tree leads any more: two looks, as events refer to scans."""
+    page_size = int(new.execute("PRAGMA page_size").fetchone()[0])
+    saved = dict.fromkeys(_STORED, 0)
+    with copy.open("rb") as file:
+        if file.seek(0, 2) < page_size:
+            return saved
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            for parents in (True, False):
+                tables = [table for table in _STORED if (table == "scans") == parents]
+                for table, count in _loose_rows(view, page_size, new, tables).items():
+                    saved[table] += count
+    return saved
+
+
+def _loose_rows(view: memoryview, page_size: int, new: sqlite3.Connection, tables: Sequence[str]) -> dict[str, int]:
+    keeping: dict[tuple[str, int], _Keeping] = {}
+    widths: dict[int, list[str]] = {}
+    for table in tables:
+        columns = _columns(new, table)
+        for width in range(_STORED[table], len(columns) + 1):
+            keeping[table, width] = _Keeping(new, table, columns[:width])
+            widths.setdefault(width, []).append(table)
+    saved = dict.fromkeys(tables, 0)
+    for row in pages.rows(view, page_size, frozenset(widths)):
+        for table in widths[len(row.values)]:
+            values = list(row.values)
+            if table in _NUMBERED:
+                if values[0] is not None:
+                    continue
+                values[0] = row.rowid
+            elif table == "streams" and values[0] in {"new_outbox", "new_verdicts", *_TABLES}:
+                continue  # of SQLite's own list of numbers, which has the same form
+            saved[table] += keeping[table, len(values)](values)
     return saved
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.records.opening import DATABASE
+from agent.records.replacing import DATABASE
 from agent.records.results import RESULTS_DIR
 
 UPLOADS_DIR = "uploads"

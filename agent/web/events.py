@@ -74,7 +74,7 @@ async def events(
     last_event_id: Annotated[str | None, Header(description="The id of the last event that was heard.")] = None,
 ) -> Response:
     """What is new: scan (a summary), verdict, status (every 5 s); reload: ask for the list anew."""
-    client = here.broadcast.open(patients=visitor.may(Right.PATIENTS), last_heard=last_event_id)
+    client = here.broadcast.open(patients=visitor.may(Right.PATIENTS), last_heard=last_event_id or None)
     if client is None:
         raise Problem(BUSY, "Too many pages are open on this device. Close some.", retry_s=10)
     client.hear(News.of("status", (await here.run(status_now, here.agent)).model_dump_json()))

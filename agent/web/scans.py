@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Query, Response
 
@@ -20,7 +20,7 @@ from agent.web.problems import INVALID, NO_SUCH_SCAN, SIGNED_IN, Problem, descri
 
 router = APIRouter(prefix="/api/v1", tags=["scans"])
 
-ID_PATTERN = "^[A-Za-z0-9-]{1,64}$"
+MOMENT: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?([Zz]|[+-]\d\d:\d\d)?$"
 ScanId = Annotated[str, Path(description="As in the list, in an answer, and in the names of the result files.")]
 
 
@@ -99,13 +99,21 @@ async def scans(
     visitor: SeesScans,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     before: Annotated[int | None, Query(ge=0, le=(1 << 63) - 1, description="next_before of the part before")] = None,
-    since: Annotated[datetime | None, Query(description="only those received then or later")] = None,
+    since: Annotated[
+        str | None,
+        Query(
+            pattern=MOMENT,
+            max_length=40,
+            description="Only those received then or later; with a zone, or UTC is meant.",
+            json_schema_extra={"examples": ["2026-11-23T00:00:00+01:00"]},
+        ),
+    ] = None,
 ) -> Response:
     """The scans, the newest first."""
     try:
-        from_time = None if since is None else stored_time(since)
-    except OverflowError:
-        raise Problem(INVALID, "since: that is no time that a clock shows.") from None
+        from_time = None if since is None else stored_time(datetime.fromisoformat(since.upper().replace("Z", "+00:00")))
+    except (ValueError, OverflowError):
+        raise Problem(INVALID, "since: that is no moment that a clock shows.") from None
     patients = visitor.may(Right.PATIENTS)
 
     def look() -> str:

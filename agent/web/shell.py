@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -135,6 +136,9 @@ class Shell:
             raise Problem(
                 FOREIGN_HOST, "Call this device by its own address, or add the name to allowed_hosts in its settings."
             )
+        names = [name for name, _ in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)]
+        if len(names) > len(set(names)):
+            raise Problem(MALFORMED, "Each parameter of the query is given once.")
         if counted and self._in_flight > IN_FLIGHT:
             raise Problem(BUSY, "Too many requests are at work. Try again.", retry_s=1)
         body.begin(headers)

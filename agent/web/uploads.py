@@ -121,6 +121,7 @@ class Uploads:
                 taken += 1
             else:  # what a power cut left of it
                 _remove_old(path)
+                _remove_old(path.with_suffix(".json"))
         return taken
 
 

@@ -28,6 +28,7 @@ WORD = "canary:correct-horse/battery"
 NURSE = "Nurse Canary"
 NOTE = 'canary note: "her sister had one too"'
 USERNAME = "canary-user"
+SHA = "c0" * 32
 FAKES = "tests.doctor.fake_checks:ALL"
 MQTT = f'[mqtt]\nhost = "127.0.0.1"\nport = 1\nusername = "{USERNAME}"\npassword_file = "password"\n'
 PRIVACY = '[privacy]\nfield_key_file = "field.key"\npseudonym_key_file = "pseudonym.key"\n\n[store]'
@@ -47,15 +48,15 @@ def device(write_config, tmp_path: Path, request: pytest.FixtureRequest):
     sealed = getattr(request, "param", False)
     seal = read_seal(tmp_path / "field.key") if sealed else Seal()
     store = Store.open(tmp_path / "state", "device-1", 256, clinic_id="clinic-1", software_version="9.9", seal=seal)
-    claim = store.claim("sha256:aa", "aa", capture, "scope-1", FileStamp(1, 2, 3, 4, 5)).result()
+    claim = store.claim(f"sha256:{SHA}", SHA, capture, "scope-1", FileStamp(1, 2, 3, 4, 5)).result()
     store.add_metadata(claim.scan_id, {"patient_id": PATIENT}).result()
-    store.reject(claim.scan_id, Reason.UNREADABLE, "It is damaged.").result()
+    store.reject(claim.scan_id, Reason.DAMAGED, "It is damaged.").result()
     store.verdict(claim.scan_id, "melanoma", "clinician", NURSE, NOTE).result()
     store.close()
     new = Tokens(tmp_path / "state/access").create(NURSE, Role.CLINICIAN, 30)
     keys = [(tmp_path / name).read_bytes() for name in ("field.key", "pseudonym.key")]
     forms = [form for key in keys for form in (key.hex(), base64.b64encode(key).decode())]
-    return config, [PATIENT, NAME, WORD, NURSE, "her sister had one", USERNAME, new.secret, *forms]
+    return config, [PATIENT, NAME, WORD, NURSE, NOTE, USERNAME, new.secret, *forms]
 
 
 def content(path: Path) -> dict[str, str]:
@@ -106,7 +107,7 @@ def test_no_canary_is_in_it_even_where_the_log_holds_them(device, journal, tmp_p
     settings = json.loads(texts["dermascan-support/settings.json"])
     assert settings["device"]["id"] == "device-1"
     figures = json.loads(texts["dermascan-support/figures.json"])
-    assert figures["scans"] == [["scope-1", "rejected", None, "unreadable", 1]]
+    assert figures["scans"] == [["scope-1", "rejected", None, "damaged", 1]]
     assert "model.json" in packed.names
     assert json.loads(texts["dermascan-support/model.json"])["bundle"].startswith("demo/")
     assert len(json.loads(texts["dermascan-support/doctor.json"])["findings"]) > 20

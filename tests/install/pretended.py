@@ -1,4 +1,4 @@
-"""A device that is a folder, and releases to put on it: small ones, but installed by the real pip."""
+"""A device that is a folder, and releases to put on it: small ones, with a stand-in for the agent in them."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ class PretendedMachine(Machine):
         self.state = "inactive"
         self.said: list[str] = []
         self.live = True
+        self.real_pip = False
 
     @property
     def booted(self) -> bool:
@@ -114,9 +115,22 @@ class PretendedMachine(Machine):
         if command[0] in ("systemctl", "journalctl"):
             return self._systemd(*command)
         words = [self._here(word) for word in command]
+        if len(words) > 2 and words[2] == "install" and not self.real_pip:
+            return self._unpack(Path(words[0]), Path(words[1]).parents[1])
         done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", timeout=timeout_s)
         assert not check or done.returncode == 0, done.stderr
         return done
+
+    def _unpack(self, python: Path, wheels: Path) -> subprocess.CompletedProcess[str]:
+        """What pip would do with the one wheel, in a hundredth of the time."""
+        (packages,) = python.parents[1].glob("lib/python3*/site-packages")
+        (wheel,) = wheels.glob("dermascan_edge-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(packages)
+        script = python.parent / "dermascan"
+        script.write_text(f"#!{python}\nfrom agent.cli import main\nmain()\n")
+        script.chmod(0o755)
+        return subprocess.CompletedProcess([], 0, "", "")
 
     def _here(self, word: str) -> str:
         if word == "/usr/bin/python3":

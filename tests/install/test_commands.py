@@ -35,13 +35,14 @@ def install(root: Path, folder: Path, *more: str) -> int:
 
 
 def test_an_empty_root_is_enough(root: Path, release: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    assert install(root, release(), "--device-id", "room-2", "--clinic-id", "clinic-a") == EXIT_OK
+    folder = release()
+    assert install(root, folder, "--device-id", "room-2", "--clinic-id", "clinic-a") == EXIT_OK
     assert "DermaScan Edge 1.0-" in capsys.readouterr().out
     groups = (root / "etc/group").read_text()
     assert all(f"\n{group}:" in f"\n{groups}" for group in GROUPS)
     assert "dermascan:" in (root / "etc/passwd").read_text()
     assert (root / "var/lib/dermascan").stat().st_uid != 0
-    assert install(root, release(), "--json") == EXIT_OK
+    assert install(root, folder, "--json") == EXIT_OK
     told = json.loads(capsys.readouterr().out)
     assert told["error"] is None
     assert {step["outcome"] for step in told["steps"]} == {"kept"}

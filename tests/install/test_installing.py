@@ -34,6 +34,7 @@ def snapshot(root: Path) -> dict[str, Any]:
 
 
 def test_nothing_becomes_a_whole_installation(device: Device, release: Make) -> None:
+    device.machine.real_pip = True
     device.install(release())
     owners = {"root": 0, "dermascan": UID}
     groups = {"root": 0, "dermascan": GID, "dermascan-captures": CAPTURES_GID}

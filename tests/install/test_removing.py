@@ -69,7 +69,7 @@ def test_a_purge_without_pictures_leaves_nothing_at_all(device: Device, release:
     device.install(release())
     device.at("/srv/dermascan/captures/scope-1/.dermascan-folder").write_text("scope-1")
     device.removal().uninstall(purge=True)
-    assert [path for path in device.root.rglob("*dermascan*")] == []
+    assert list(device.root.rglob("*dermascan*")) == []
 
 
 def test_a_purge_says_first_what_would_be_lost(

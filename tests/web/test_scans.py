@@ -90,12 +90,18 @@ def test_since_leaves_out_what_is_older(clinician: httpx.Client, answered: dict[
         {"before": -1},
         {"before": 1 << 64},
         {"since": "yesterday"},
+        {"since": "1910"},
+        {"since": "2026-13-01T00:00:00Z"},
         {"since": "0001-01-01T00:00:00+23:59"},
     ],
 )
 def test_a_wrong_query_says_which_part_is_wrong(clinician: httpx.Client, query: dict[str, Any]) -> None:
     document = problem(clinician.get("/api/v1/scans", params=query), 422, "invalid")
     assert next(iter(query)) in document["detail"]
+
+
+def test_a_parameter_is_given_once(clinician: httpx.Client) -> None:
+    problem(clinician.get("/api/v1/scans?limit=1&limit=2"), 400, "malformed")
 
 
 def test_the_answer_of_a_scan_is_the_one_that_was_given(clinician: httpx.Client, answered: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from agent.config import ConfigError
 from agent.doctor.finding import Check, Finding, failed, ok, skipped, warning
 from agent.doctor.place import UNIT, Place
 from agent.records.opening import BUSY_TIMEOUT_MS, DATABASE
@@ -16,6 +18,8 @@ from agent.records.quarantine import QUARANTINE
 from agent.records.results import RESULTS_DIR
 from agent.records.salvage import MAGIC
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, user_version
+from agent.records.sealed_rows import refuse_unknown_keys
+from agent.records.sealing import read_seal
 from agent.records.space import MIB
 
 LARGE_LOG: Final = 64 * MIB
@@ -32,7 +36,7 @@ def look(place: Place) -> Iterator[Finding]:
     """Only reads."""
     path = place.state_dir / DATABASE
     try:
-        yield from _file(path, place.config.device.id)
+        yield from _file(path, place.config.device.id, place.config.privacy.field_key_file)
     except sqlite3.Error as error:
         if "unable to open" in str(error) or "locked" in str(error) or "readonly" in str(error):
             yield failed(f"The database cannot be read ({error}).", "run it as root, or as the agent's user")
@@ -42,7 +46,7 @@ def look(place: Place) -> Iterator[Finding]:
     yield from _quarantine(place.state_dir / QUARANTINE)
 
 
-def _file(path: Path, device_id: str) -> Iterator[Finding]:
+def _file(path: Path, device_id: str, field_key: Path | None) -> Iterator[Finding]:
     try:
         with path.open("rb") as file:
             head = file.read(len(MAGIC))
@@ -73,6 +77,19 @@ def _file(path: Path, device_id: str) -> Iterator[Finding]:
             yield failed(sentence, "set [device] id back, or give this device its own state_dir")
             return
         yield _whole(db, path)
+        if version == SCHEMA_VERSION:
+            yield from _keys(db, field_key)
+
+
+def _keys(db: sqlite3.Connection, field_key: Path | None) -> Iterator[Finding]:
+    """Whether every sealed field can be opened with the keys that are here; "Keys and tokens" tells of the file."""
+    if field_key is not None and not os.access(field_key, os.R_OK):
+        return
+    try:
+        refuse_unknown_keys(db, read_seal(field_key))
+    except ConfigError as error:
+        what, _, remedy = str(error).partition(": put ")
+        yield failed(f"{what}.", f"put {remedy}" if remedy else "give the clinic's key back from its copy")
 
 
 def _missing(path: Path) -> Finding:
@@ -127,7 +144,7 @@ def _quarantine(folder: Path) -> Iterator[Finding]:
 CHECK = Check(
     name="database",
     title="Database",
-    looks_at="dermascan.db: stamps, device id, every page (quick_check), the size of its log, the quarantine folder",
+    looks_at="dermascan.db: stamps, device id, every page (quick_check), its log's size, keys, the quarantine folder",
     why="It holds every answer that was given, and what the cloud has not confirmed yet.",
     look=look,
     limit_s=LOOK_S + 15.0,

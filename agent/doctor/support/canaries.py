@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from agent.access.files import AccessError
 from agent.access.tokens import FOLDER, Tokens
-from agent.config import Config
+from agent.config import Config, ConfigError
 from agent.doctor.checks.secrets import secret_files
 from agent.records.errors import StoreError
 from agent.records.opening import DATABASE
 from agent.records.reading import open_reading
+from agent.records.sealed_rows import lost_keys
+from agent.records.sealing import METADATA, NOTE, SEALED, Seal, read_seal
 from calibration.shelf.files import ShelfError
 from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
@@ -28,10 +30,15 @@ _LARGEST_SECRET: Final = 1 << 20
 _SHORTEST_SECRET: Final = 6
 _NOBODYS: Final = frozenset({"sex", "skin_type", "age", "body_site"})
 """Of the patient's fields: with these alone nobody is found, and their values are words that stand everywhere."""
-_TABLES: Final = (
-    "SELECT metadata, path, NULL, NULL FROM scans",
-    "SELECT NULL, NULL, given_by, note FROM verdicts",
+_PART: Final = re.compile(r"[^\W_]{4,}")
+_SHORTEST_NUMBER: Final = 5
+"""Shorter ones, years among them, stand in every line of a log."""
+_USUAL: Final = re.compile(
+    "back|left|right|upper|lower|front|side|face|hand|foot|neck|chest|thigh|shoulder|image|photo|picture|scan|scope|"
+    "lesion|capture|derm|dermoscope|dermoscopy|melanoma|nevus|naevus|mole|skin|copy|edited|demo|test|case|patient",
+    re.IGNORECASE,
 )
+"""Words in captures' names by which nobody is found."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def collect(config: Config) -> Canaries:
     """Read everything that must stay here."""
     blind: list[str] = []
     secrets = set(_secrets(config, blind))
-    words = {*_of_database(config.device.state_dir, blind), *_of_folders(config), *_people(config, blind)}
+    words = {*_of_database(config, blind), *_of_folders(config), *_people(config, blind)}
     ours = {config.device.id, config.device.clinic_id, *(scope.id for scope in config.dermoscopes)}
     return Canaries(frozenset(secrets), frozenset(words - ours), tuple(blind))
 
@@ -70,18 +77,33 @@ def _secrets(config: Config, blind: list[str]) -> Iterator[str]:
                 yield line.strip()
 
 
-def _of_database(state_dir: Path, blind: list[str]) -> Iterator[str]:
+def _of_database(config: Config, blind: list[str]) -> Iterator[str]:
+    """Patients, names of captures, and who gave verdicts; what is sealed is opened, or the bundle is not made."""
+    state_dir = config.device.state_dir
     if not (state_dir / DATABASE).exists():
         return
     try:
+        seal = read_seal(config.privacy.field_key_file)
         with open_reading(state_dir) as db:
-            for query in _TABLES:
-                for metadata, path, given_by, note in db.execute(query):
-                    yield from _values(json.loads(metadata) if metadata else {})
-                    yield from _names(path or "")
-                    yield from (text for text in (given_by, note) if text)
-    except (StoreError, ValueError) as error:
+            lost = lost_keys(db)
+            for scan_id, metadata, path in db.execute("SELECT scan_id, metadata, path FROM main.scans"):
+                yield from _names(path)
+                yield from _values(json.loads(_opened(seal, lost, metadata, scan_id, METADATA) or "{}"))
+            for verdict_id, given_by, note in db.execute("SELECT verdict_id, given_by, note FROM main.verdicts"):
+                yield from (text for text in (given_by, _opened(seal, lost, note, verdict_id, NOTE)) if text)
+    except (StoreError, ConfigError, ValueError) as error:
         blind.append(f"the database ({error})")
+
+
+def _opened(seal: Seal, lost: frozenset[str], text: str | None, row: str, field: str) -> str | None:
+    """Raises ValueError where a text cannot be opened whose key was not given up."""
+    found = SEALED.fullmatch(text or "")
+    if text is None or (found is not None and found[1] in lost):
+        return None
+    opened = seal.open(text, row, field)
+    if opened is None:
+        raise ValueError("patient fields cannot be opened with the key in privacy.field_key_file")
+    return opened
 
 
 def _values(content: Any) -> Iterator[str]:
@@ -97,9 +119,14 @@ def _values(content: Any) -> Iterator[str]:
 
 
 def _names(path: str) -> Iterator[str]:
-    """A capture's name with and without its ending: clinics write patients' names and numbers into them."""
+    """A capture's name, without its ending, and its parts: clinics write patients' names and numbers into them."""
     name = path.rpartition("/")[2]
-    yield from (name, name.rpartition(".")[0] or name)
+    stem = name.rpartition(".")[0] or name
+    yield from (name, stem)
+    for part in _PART.findall(stem):
+        usual = _USUAL.fullmatch(part) or (part.isdecimal() and len(part) < _SHORTEST_NUMBER)
+        if not usual:
+            yield part
 
 
 def _of_folders(config: Config) -> Iterator[str]:

@@ -17,7 +17,7 @@ _KEY: Final = 4
 _SHAPES: Final = (
     re.compile(r"(?<= = )(\\?['\"]).*?\1(?=: (?:not usable|also given|lies in|is given))"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    re.compile(r"\bdse_[A-Za-z0-9_-]{8,}"),
+    re.compile(r"(?i)\bdse_[A-Za-z0-9_-]{8,}"),
     re.compile(r"(?<=://)[^/@\s\"']+(?=@)"),
     re.compile(r"(?i)(?<=bearer )[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(
@@ -26,10 +26,10 @@ _SHAPES: Final = (
     re.compile(r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}\b"),
     re.compile(r"(?i)\bpatient(?:[_ -]?id)?\b\\?[\"']?\s*[=:]\s*\\?[\"']?(?!\[removed\])[^\s\"',;\\]+"),
 )
-"""What looks like a secret or a patient, whether this device knows it or not: texts that stand where the settings have no
-place for them, private keys, our tokens, passwords in addresses, bearer tokens, assignments of passwords, mail
+"""What looks like a secret or a patient, whether this device knows it or not: texts in a wrong place of the settings,
+private keys, our tokens, passwords in addresses, bearer tokens, assignments of passwords, mail
 addresses, assignments of patients."""
-_HEX: Final = re.compile(r"\b[0-9a-f]{64}\b")
+_HEX: Final = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
 
 class Redactor:
@@ -54,17 +54,17 @@ class Redactor:
         for pattern, name in self._folders:
             text, count = pattern.subn(f"[folder of {name}]/{REMOVED}", text)
             self.removed += count
-        for pattern in _SHAPES:
-            text, count = pattern.subn(REMOVED, text)
-            self.removed += count
-        text = _HEX.sub(self._shortened, text)
         spots = self._spots(text)
         parts, end = [], 0
         for begin, stop in spots:
             parts += [text[end:begin], REMOVED]
             end = stop
+        text = "".join([*parts, text[end:]])
         self.removed += len(spots)
-        return "".join([*parts, text[end:]])
+        for pattern in _SHAPES:
+            text, count = pattern.subn(REMOVED, text)
+            self.removed += count
+        return _HEX.sub(self._shortened, text)
 
     def left(self, text: str) -> int:
         """How much of what must stay here is still in a text."""

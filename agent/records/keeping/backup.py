@@ -7,8 +7,8 @@ copying takes (F08). Nothing is asked of the agent, so that there is a copy of a
     backups/dermascan-000012.db      one file, without a log
     backups/dermascan-000012.json    when, what is in it, its SHA-256, the audit's last hash
 
-They are numbered, since the clock of a device may be wrong (F16). Patient fields are sealed in a copy as they are in the
-database; the key is not in it. A copy replaces all that were made before the last time a patient was erased.
+They are numbered, since the clock of a device may be wrong (F16). Patient fields are sealed in a copy as they are in
+the database; the key is not in it. A copy replaces all that were made before the last time a patient was erased.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.records import audit_reading
+from agent.records.erasures import erased
 from agent.records.errors import StoreError
-from agent.records.keeping.erasing import erased
 from agent.records.opening import find_damage
 from agent.records.reading import open_reading
 from agent.records.results import FILE_MODE, FOLDER_MODE, sync_folder, write_atomically
@@ -62,7 +62,9 @@ class Backup:
     bytes: int
     sha256: str
     erasures: int
-    """How many scans had been erased by then: a copy from before the last one holds a patient who is to be forgotten."""
+    """How many scans had been erased by then: a copy from before the last one holds what is to be forgotten."""
+    audit_fault: str | None
+    """What is wrong with the audit in the database, and so in the copy; None where it is whole."""
 
 
 def backup(
@@ -164,14 +166,11 @@ def _checked(working: Path, device_id: str, rows: dict[str, int], erasures: int)
                 f"the copy has {found}, where the database has {rows}: the backup was not kept; try again"
             )
         check = audit_reading.verify_in(copy)
-        if not check.whole:
-            raise BackupError(
-                f"the audit in the database is not whole ({check.faults[0].sentence}): the backup was not kept, so that "
-                "none of before is replaced by it; see dermascan audit verify"
-            )
+        fault = check.faults[0].sentence if check.faults else None
         schema = user_version(copy)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return Backup(now, device_id, schema, rows, check.head, working.stat().st_size, sha256_of(working), erasures)
+    size, sha256 = working.stat().st_size, sha256_of(working)
+    return Backup(now, device_id, schema, rows, check.head, size, sha256, erasures, fault)
 
 
 def _check_room(state_dir: Path, folder: Path) -> None:

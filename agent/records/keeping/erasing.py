@@ -11,7 +11,6 @@ older backup is restored, and the next backup replaces those that were made befo
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -21,18 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from agent.records.audit import SHELL, AuditAction
+from agent.records.erasures import note_erasures
 from agent.records.errors import StoreError
 from agent.records.keeping import giving_up
 from agent.records.keeping.files import remove_listed, write_again
 from agent.records.keeping.giving_up import Kept
 from agent.records.keeping.patients import scans_of, unfinished_of
-from agent.records.results import FILE_MODE, sync_folder
 from agent.records.store import Store
 
 log = logging.getLogger(__name__)
 
-ERASURES: Final = "erasures"
-"""Under ``state_dir``: the scans that were erased, one id on each line; nothing in it is of a patient."""
 TOGETHER: Final = 100
 SCRUB_DUE: Final = "scrub-due"
 
@@ -79,29 +76,6 @@ def erase(store: Store, state_dir: Path, export_folder: Path | None, patient_id:
     store.audit(AuditAction.ERASE, who, SHELL, None, detail).result()
     log.info("a patient was erased: %d scans", len(scan_ids))
     return Erased(len(scan_ids), unfinished_of(state_dir, patient_id), exported, databases, scrub(store))
-
-
-def note_erasures(state_dir: Path, scan_ids: Sequence[str]) -> None:
-    """Add scans to the list of what was erased; durable when this returns."""
-    known = set(erased(state_dir))
-    new = [scan_id for scan_id in scan_ids if scan_id not in known]
-    if not new:
-        return
-    handle = os.open(state_dir / ERASURES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, FILE_MODE)
-    try:
-        os.write(handle, "".join(f"{scan_id}\n" for scan_id in new).encode("ascii"))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(state_dir)
-
-
-def erased(state_dir: Path) -> list[str]:
-    """The scans that were erased, in that order."""
-    try:
-        return (state_dir / ERASURES).read_text(encoding="ascii").split()
-    except FileNotFoundError:
-        return []
 
 
 def scrub(store: Store) -> bool:

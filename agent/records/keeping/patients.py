@@ -90,7 +90,7 @@ def captures_of(state_dir: Path, scan_ids: list[str]) -> list[Path]:
     return sorted({path for path in found if state_dir not in path.parents and path.exists()})
 
 
-def export(state_dir: Path, scan_ids: list[str], target: Path) -> int:
+def export(state_dir: Path, scan_ids: list[str], target: Path, seal: Seal | None = None) -> int:
     """Write all that is kept of scans into a ZIP file that only its owner may read; returns how many there are.
 
     Raises:
@@ -102,7 +102,7 @@ def export(state_dir: Path, scan_ids: list[str], target: Path) -> int:
         with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             told = []
             for scan_id in scan_ids:
-                scan = _told(state_dir, scan_id)
+                scan = _told(state_dir, scan_id, seal)
                 overlay = state_dir / RESULTS_DIR / f"{scan_id}.png"
                 if overlay.exists():
                     archive.writestr(f"overlays/{scan_id}.png", overlay.read_bytes())
@@ -134,12 +134,12 @@ def _uploads_of(state_dir: Path, wanted: str) -> Iterator[Path]:
             yield from (path for path in sidecar.parent.glob(f"{sidecar.stem}.*") if path.suffix in {".jpg", ".png"})
 
 
-def _told(state_dir: Path, scan_id: str) -> dict[str, Any]:
+def _told(state_dir: Path, scan_id: str, seal: Seal | None) -> dict[str, Any]:
     columns = (
         "scan_id, state, image_sha256, path, path_bytes, dermoscope_id, received_at, finished_at, clock_trusted,"
         " reason, sentence, kept, metadata, result"
     )
-    with open_reading(state_dir) as db:
+    with open_reading(state_dir, seal) as db:
         row = db.execute(f"SELECT {columns} FROM scans WHERE scan_id = ?", (scan_id,)).fetchone()  # noqa: S608 - ours
         given = verdicts.of_scan(db, scan_id)
         truths = ground_truth.of_scan(db, scan_id)

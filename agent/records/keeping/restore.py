@@ -1,9 +1,10 @@
 """Taking a backup into use: checked, prepared beside the database, and exchanged for it in steps that survive a crash.
 
-The present database is moved to ``state_dir/replaced/<n>/`` and never deleted. What the copy does not have comes again:
-captures that were answered since lie in their folders still and become the same scans with the same events; events that
-were acknowledged since are sent once more, and the cloud knows them by their ids (F19). Verdicts that were given since are
-in the database that was moved aside, and in the cloud. Patients who were erased since the copy was made are erased in it.
+The present database is moved to ``state_dir/replaced/<n>/`` and never deleted. What the copy does not have comes
+again: captures that were answered since lie in their folders still and become the same scans with the same events;
+events that were acknowledged since are sent once more, and the cloud knows them by their ids (F19). Verdicts that were
+given since are in the database that was moved aside, and in the cloud. Patients who were erased since the copy was made
+are erased in it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Final
 from agent.config import ConfigError
 from agent.records import audit, audit_reading
 from agent.records.audit import SHELL, Actor, AuditAction
+from agent.records.erasures import erased
 from agent.records.errors import StoreError
 from agent.records.keeping import giving_up
 from agent.records.keeping.backup import TABLES, BackupError, described, sha256_of
-from agent.records.keeping.erasing import erased
 from agent.records.keeping.giving_up import Kept
 from agent.records.opening import StateLock, connect, find_damage
 from agent.records.replacing import READY, take_into_use
@@ -103,15 +104,18 @@ def _prepare(working: Path, state_dir: Path, copy: Path, who: str, seal: Seal) -
             migrate(db)
             refuse_unknown_keys(db, seal)
             check = audit_reading.verify_in(db)
-            if not check.whole:
-                raise BackupError(f"{copy}: its audit is not whole ({check.faults[0].sentence}): take another copy")
             db.execute("BEGIN IMMEDIATE")
             # Files of before belong to the rows as they were: whatever is gone or may differ is written again.
             again = giving_up.reduce(db, state_dir, erased(state_dir), Kept.ERASED)
             for (scan_id,) in db.execute("SELECT scan_id FROM scans WHERE state <> 'received'").fetchall():
                 if not (state_dir / RESULTS_DIR / f"{scan_id}.json").exists():
                     db.execute("UPDATE scans SET files_written = 0 WHERE scan_id = ?", (scan_id,))
-            detail = {"copy": copy.name, "audit_rows_then": check.rows, "erased_again": len(again)}
+            detail = {
+                "copy": copy.name,
+                "audit_head_then": check.head,
+                "audit_whole_then": check.whole,
+                "erased_again": len(again),
+            }
             entry = audit.entry(Actor(who, SHELL), AuditAction.RESTORE, None, detail, at=at, clock_trusted=False)
             audit.append(db, entry)
             rows = {table: int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in TABLES}  # noqa: S608

@@ -132,7 +132,7 @@ export class List {
     let before = null; // rows follow each other in the document as they do in the list
     for (const [id, place] of [...wanted].sort(([, one], [, other]) => one - other)) {
       const row = this.#place(id, place, size);
-      if (row.previousElementSibling !== before) this.#canvas.insertBefore(row, before ? before.nextSibling : this.#canvas.firstChild);
+      if (!row.isConnected || row.previousElementSibling !== before) this.#canvas.insertBefore(row, before ? before.nextSibling : this.#canvas.firstChild);
       before = row;
     }
     if (this.#active === null) this.#box.removeAttribute("aria-activedescendant");

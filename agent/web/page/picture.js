@@ -202,7 +202,7 @@ export class Picture {
       setTimeout(() => this.#scan === scan && this.#images.forEach((image) => { image.src = `${api.viewUrl(scan.scan_id, SIDE)}`; }), 2000);
       return;
     }
-    const words = status === 410 ? t("picture.gone") : status === 409 ? t("picture.changed") : t("picture.unshown");
+    const words = status === 410 ? t("picture.gone") : status === 409 && scan.answer ? t("picture.changed") : t("picture.unshown");
     this.#without(words);
   }
 

@@ -11,6 +11,9 @@ import pytest
 from agent.doctor.checks import database as check
 from agent.doctor.checks.database import CHECK
 from agent.doctor.finding import Outcome
+from agent.intake.capture import FileStamp
+from agent.records.sealing import read_seal
+from agent.records.store import Store
 from tests.doctor.conftest import look
 
 
@@ -73,6 +76,27 @@ def test_a_log_that_grows(make_place, database: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(check, "LARGE_LOG", 0)
     database.with_name("dermascan.db-wal").touch()
     assert "log has grown" in look(CHECK, make_place()).one(Outcome.WARNING).sentence
+
+
+def test_a_key_that_is_lost(make_place, make_store, tmp_path: Path) -> None:
+    (tmp_path / "field.key").write_bytes(bytes(range(32)))
+    (tmp_path / "field.key").chmod(0o600)
+    privacy = ("[store]", '[privacy]\nfield_key_file = "field.key"\n\n[store]')
+    place = make_place(privacy)
+    store = Store.open(
+        place.state_dir,
+        "device-1",
+        256,
+        clinic_id="clinic-1",
+        software_version="9.9",
+        seal=read_seal(tmp_path / "field.key"),
+    )
+    claim = store.claim("sha256:aa", "aa", tmp_path / "a.jpg", "scope-1", FileStamp(1, 2, 3, 4, 5)).result()
+    store.add_metadata(claim.scan_id, {"patient_id": "P"}).result()
+    store.close()
+    assert look(CHECK, place).ok
+    finding = look(CHECK, make_place()).one(Outcome.FAILED, "sealed with key")
+    assert finding.remedy.startswith("put that file back")
 
 
 def test_one_too_large_to_be_looked_through_in_time(make_place, database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from agent.doctor.checks.outbox import CHECK
 from agent.doctor.finding import Outcome
 from agent.messages.catalogue import ALERT
 from agent.messages.examples import EXAMPLES
-from agent.records.cloud_side import Posting
 from tests.doctor.conftest import look
 
 MQTT = ("[store]", '[mqtt]\nhost = "127.0.0.1"\n\n[store]')
@@ -23,7 +22,7 @@ def test_dead_letters_and_what_waits(make_place, make_store) -> None:
     assert look(CHECK, place).one(Outcome.SKIPPED)
     store = make_store()
     assert look(CHECK, place).ok
-    event_id = store.post(Posting(ALERT, None, EXAMPLES[ALERT][0].event["data"])).result()
+    event_id = store.post(ALERT, "device-1", EXAMPLES[ALERT][0].event["data"]).result()
     assert "1 events wait" in look(CHECK, place).one(Outcome.OK).sentence
 
     late = look(CHECK, make_place(MQTT, now=now + timedelta(days=2.9)))

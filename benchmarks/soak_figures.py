@@ -1,0 +1,116 @@
+"""How the agent fares during a soak, sampled from outside: memory, descriptors, threads, the log's size, latency."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import psutil
+
+from benchmarks.memory import slope
+from benchmarks.soak_scene import SoakScene
+
+WARM_UP_S: Final = 60.0
+"""Of a life, in which memory grows to what it will be."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look."""
+
+    at: float
+    life: int
+    agent_mb: float
+    worker_mb: float | None
+    descriptors: int
+    threads: int
+    wal_bytes: int
+    log_bytes: int
+
+
+@dataclass
+class Figures:
+    """All looks."""
+
+    every_s: float = 1.0
+    samples: list[Sample] = field(default_factory=list)
+    _next: float = 0.0
+
+    def look(self, scene: SoakScene) -> None:
+        """Take a sample where it is time and the agent runs."""
+        now = time.monotonic()
+        if now < self._next or not scene.agent.alive:
+            return
+        self._next = now + self.every_s
+        with suppress(psutil.Error, OSError):
+            agent, worker = psutil.Process(scene.agent.life.pid), scene.agent.worker()
+            with agent.oneshot():
+                sample = Sample(
+                    now,
+                    scene.agent.life.number,
+                    agent.memory_info().rss / 1e6,
+                    None if worker is None else worker.memory_info().rss / 1e6,
+                    agent.num_fds(),
+                    agent.num_threads(),
+                    _size(scene.state / "dermascan.db-wal"),
+                    _size(scene.agent.life.log),
+                )
+            if sample.agent_mb > 0:
+                self.samples.append(sample)
+
+    def longest_life(self) -> list[Sample]:
+        """The samples of the life with the most of them, its warming up left out."""
+        lives: dict[int, list[Sample]] = {}
+        for sample in self.samples:
+            lives.setdefault(sample.life, []).append(sample)
+        if not lives:
+            return []
+        longest = max(lives.values(), key=len)
+        return [sample for sample in longest if sample.at - longest[0].at >= WARM_UP_S]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A slope with its 95 % confidence interval."""
+
+    per_hour: float
+    half: float
+    samples: int
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is above zero beyond the noise."""
+        return self.per_hour - self.half > 0
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.per_hour:+.2f} ± {self.half:.2f} per hour ({self.samples} samples)"
+
+
+def trend(values: Sequence[float], every_s: float) -> Trend | None:
+    """Of evenly spaced samples; None where there are too few of them to tell."""
+    if len(values) < 60:
+        return None
+    rate, half = slope(list(values), 1)  # thousandths of the unit per sample
+    per_hour = 3600.0 / every_s / 1e3
+    return Trend(rate * per_hour, half * per_hour, len(values))
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """p50, p95 and the largest, in words."""
+    if not values:
+        return "none"
+    p50, p95 = np.percentile(values, [50, 95])
+    return f"p50 {p50:.2f}, p95 {p95:.2f}, longest {max(values):.2f}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
