@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 RECIPE := pyproject.toml constraints.txt scripts/setup.sh
 ROOMS := agent engines calibration build training
 
-.PHONY: help demo setup test test-all test-long check lint format types imports bench bench-build bench-calibration profile clean
+.PHONY: help demo setup test-tools test test-all test-long check lint format types imports bench bench-build bench-calibration bench-sync bench-api profile soak trace package install clean
 
 help: ## show this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,13 +23,16 @@ demo: $(VENV)/.agent ## the main job, live: simulated captures in, explained ans
 
 setup: $(VENV)/.everything ## build .venv with everything the other targets need
 
-test: setup ## every test (the short form of the long ones)
+test-tools: # brokers and the like, where they may be installed
+	@scripts/test-tools.sh
+
+test: setup test-tools ## every test (the short form of the long ones)
 	@$(PY) -m pytest
 
-test-all: setup ## the agent's suite on each Python of 3.10 to 3.13 that is here
+test-all: setup test-tools ## the agent's suite on each Python of 3.10 to 3.13 that is here
 	@scripts/test-all.sh
 
-test-long: setup ## the full-length forms: fuzz, crash, soak
+test-long: setup test-tools ## the full-length forms: fuzz, crash, soak
 	@$(PY) -m pytest -m long --timeout 3600
 
 check: setup lint types imports test ## what CI runs: lint, format, strict types, import rules, tests
@@ -57,6 +60,25 @@ bench-build: setup ## one network optimised in every way: eager, compiled, trace
 
 bench-calibration: setup ## how true and how fast the colour correction is
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.calibration
+
+bench-sync: setup test-tools ## the sync and the fallback at full length, about an hour (PART=drain: one part of it)
+	@$(PY) -m benchmarks.sync $(or $(PART),all)
+
+bench-api: setup ## what a request to the local API costs, beside LitServe and TorchServe
+	@[ -e .venv-peers/.ready ] || benchmarks/peers/setup.sh .venv-peers
+	@$(PY) -m benchmarks.api
+
+soak: setup test-tools ## the whole agent under random faults for MINUTES=10, then reconciled
+	@$(PY) -m benchmarks.soak --minutes $(or $(MINUTES),10)
+
+trace: setup ## which tests prove which requirement: docs/trace.md
+	@$(PY) -m tests.requirements
+
+package: setup ## a release that installs without a network: dist/*.tar.gz and its SBOM
+	@PYTHON=$(PY) PYTHONS="$(or $(PYTHONS),$(PYTHON))" scripts/package.sh dist
+
+install: package ## install on this machine (root)
+	@t=$$(mktemp -d) && tar -xzf dist/dermascan-edge-*-$$(uname -m).tar.gz -C $$t && $$t/*/install.sh $(ARGS); r=$$?; rm -rf $$t; exit $$r
 
 profile: setup ## a pyinstrument report of the pipeline: profile.html
 	@$(PY) -m benchmarks.profile_pipeline --out profile.html

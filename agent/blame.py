@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -42,7 +42,8 @@ class CrashLedger:
         crashes = self.crashes(scan_id)
 
         def note(deaths: int) -> None:
-            (self._folder / scan_id).write_bytes(b"x" * deaths)
+            with suppress(OSError):  # on a full disk there is no note, and all the same an answer (F06)
+                (self._folder / scan_id).write_bytes(b"x" * deaths)
 
         @contextmanager
         def waiting() -> Iterator[None]:

@@ -32,6 +32,8 @@ __all__ = ["Config", "ConfigError", "DermoscopeSection", "InferenceSection", "Mq
 
 _PATTERN_WORDS: Final = "1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
 
+_HOST_WORDS: Final = "a name or an address, without a scheme"
+
 
 class ConfigError(Exception):
     """The configuration cannot be used. One line for each fault: file, key, value, what is allowed."""
@@ -60,7 +62,7 @@ def _sentence(path: Path, error: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"{path}: {key}: this version knows no such key; remove it or mend its spelling (see agent.example.toml)"
     allowed = (
-        _PATTERN_WORDS
+        (_HOST_WORDS if "host" in key else _PATTERN_WORDS)
         if kind == "string_pattern_mismatch"
         else error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     )

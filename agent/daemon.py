@@ -28,6 +28,8 @@ from agent.intake.picture import DecodeLimits
 from agent.messages.envelope import Sender
 from agent.model import RunningModel
 from agent.publish import publish_again
+from agent.records.keeping.keeper import Keeper
+from agent.records.sealing import read_seal
 from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
@@ -42,6 +44,7 @@ from engines.bundle import Bundle
 from engines.ladder import Ladder, open_ladder
 
 if TYPE_CHECKING:
+    from agent.exporting import Exporting
     from agent.sync.publisher import Publisher
     from agent.web.opening import Web
 
@@ -75,6 +78,7 @@ class Daemon:
         self._on_finished = on_finished
         self._stop = threading.Event()
         self._web: Web | None = None
+        self._export: Exporting | None = None
         self._started_at, self._started = datetime.now(timezone.utc), time.monotonic()
 
     def start(self) -> None:
@@ -82,12 +86,13 @@ class Daemon:
 
         Raises:
             BundleError: the bundle cannot be used.
-            ConfigError: the key for pseudonyms is needed, and cannot be used.
+            ConfigError: a key for pseudonyms or for patient fields is needed, and cannot be used.
             StoreError: the database cannot be used, or another agent uses it.
         """
         cv2.setNumThreads(1)  # the engine's threads are the ones that should have the processor
         config = self.config
         self._pseudonyms = pseudonyms(config)
+        seal = read_seal(config.privacy.field_key_file)
         self._model = RunningModel(config.inference, self._open_ladder)
         self._model.start()  # the engine loads while the store is checked
         try:
@@ -98,12 +103,14 @@ class Daemon:
                 clinic_id=config.device.clinic_id,
                 software_version=__version__,
                 clocks=Clocks(trusted=clock_trusted),
+                seal=seal,
             )
         except BaseException:
             self._model.stop()
             raise
         self._colour_watches = ColourWatches(self._store)
         self._space = SpaceGuard(config.device.state_dir, config.store.quota_mb)
+        self._keeper = Keeper(self._store, config, self._space, clock_trusted)
         self._setting = Setting(
             bundle=self._model.serving.bundle,
             ladder=self._model.serving.ladder,
@@ -138,16 +145,19 @@ class Daemon:
             config.dermoscopes, self._store, self._analysts, self._space, stop=self._stop, on_changed=self._changed
         )
         self._web = self._open_web()
+        self._export = self._open_export()
+        if self._export is not None:
+            self._export.start()  # before captures are: it remembers what was finished before its own first day
         self._analysts.start()
         self._model.follow(self._use)
         self._watches.start()
-        self._spool = Spool(self._store, config.device.state_dir, self._stop)
+        self._spool = Spool(self._store, config.device.state_dir, self._stop, self._keeper.doers)
         self._spool.start()
         self._sync = self._start_sync()
         if self._web is not None:
             self._store.on_posted = _both(self._store.on_posted, self._web.posted)
             self._web.start()
-        self._upkeep = Rounds((self._finish_files, self._take_up), self._jobs(), self._stop)
+        self._upkeep = Rounds((*self._keeper.first, self._finish_files, self._take_up), self._jobs(), self._stop)
         self._upkeep.start()
 
     def _finish_files(self) -> None:
@@ -167,9 +177,10 @@ class Daemon:
             None if inference.bundle is None else (bundle.label, bundle.model_sha256),
         )
         sync = () if self._sync is None else (self._sync.start,)  # does nothing while it lives (F22)
+        export = () if self._export is None else (self._export.look,)
         web = () if self._web is None else (self._web.start, self._web.look_after)  # nor does this
         watches = (self._watches.replace_dead, self._watches.resolve_lost)
-        return (*watches, self._analysts.try_again, *sync, *web, audit.look)
+        return (*watches, self._analysts.try_again, *sync, *web, *export, audit.look, *self._keeper.jobs)
 
     def _start_sync(self) -> Publisher | None:
         config = self.config
@@ -196,17 +207,29 @@ class Daemon:
             ask=self._analysts.ask,
             load=self._analysts.load,
             folder_ok=self._watches.believed,
+            warnings=lambda: self._keeper.warnings + (() if self._export is None else self._export.warnings()),
             sync=lambda: None if self._sync is None else self._sync.state,
         )
         return Web(agent, self.config.api)
 
+    def _open_export(self) -> Exporting | None:
+        if self.config.export is None:
+            return None
+        from agent.exporting import Exporting  # only where it is wanted
+
+        return Exporting(self.config.export, self.config.device.state_dir, self._store)
+
     def _changed(self, scan_id: str) -> None:
         if self._web is not None:
             self._web.changed(scan_id)
+        if self._export is not None:
+            self._export.changed(scan_id)
 
     def _finished(self, finished: Finished) -> None:
         if self._web is not None:
             self._web.finished(finished)
+        if self._export is not None:
+            self._export.changed(finished.scan_id)
         if self._on_finished is not None:
             self._on_finished(finished)
 
@@ -224,6 +247,8 @@ class Daemon:
         if self._web is not None:
             self._web.stop()
         self._analysts.join()
+        if self._export is not None:
+            self._export.stop()
         self._upkeep.join()
         self._spool.join()
         self._watches.join()

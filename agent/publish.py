@@ -1,11 +1,13 @@
-"""Result files of committed scans: written right after the commit, and at start where a crash left a scan without."""
+"""Result files of committed scans: written right after the commit, later where a crash or a full disk left them out."""
 
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import logging
+from typing import Final
 
 import numpy as np
 from PIL import Image
@@ -21,11 +23,13 @@ from agent.records.store import Store, Unpublished
 
 log = logging.getLogger(__name__)
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 def publish(store: Store, scan_id: str, analysis: Analysis | None) -> int:
     """Write a terminal scan's JSON, and its overlay where it was answered; then note in the store that they lie there.
 
-    A failure (a full disk) is logged and left for the next start: the answer itself is already committed.
+    A failure (a full disk) is logged and left for `Unfiled`: the answer itself is already committed.
 
     Returns:
         Bytes written.
@@ -33,24 +37,57 @@ def publish(store: Store, scan_id: str, analysis: Analysis | None) -> int:
     overlay = None
     if analysis is not None:
         overlay = render_overlay(analysis.rgb, analysis.attention, analysis.answer)
-    return _write(store, scan_id, overlay)
-
-
-def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
     try:
-        written = write_results(store.results_folder, scan_id, store.result_bytes(scan_id), overlay)
+        return _write(store, scan_id, overlay)
     except OSError as error:
-        log.error("scan %s: its result files could not be written (%s); free disk space", scan_id, error)  # noqa: TRY400
+        _complain(scan_id, error)
         return 0
-    store.files_written(scan_id)
-    return written
+
+
+class Unfiled:
+    """Scans that were committed and whose files are not there: a crash came between, or the disk was full (F06).
+
+    To be looked at again and again, from one thread.
+    """
+
+    def __init__(self, store: Store, limits: DecodeLimits) -> None:
+        self._store, self._limits = store, limits
+        self._seen: set[str] | None = None
+
+    def look(self) -> None:
+        """Write what was missing at the last look, too; at the first one, what an earlier process left out.
+
+        What came since the last look is being written by whoever answered it.
+        """
+        missing = set()
+        for row in self._store.without_files():
+            missing.add(row.scan_id)
+            if self._seen is not None and row.scan_id not in self._seen:
+                continue
+            try:
+                _write(self._store, row.scan_id, _overlay_again(row, self._limits))
+                log.info("scan %s: result files written again after an interruption", row.scan_id)
+            except OSError as error:
+                _complain(row.scan_id, error)
+                if error.errno in _NO_ROOM:
+                    missing |= self._seen or set()  # and all the others wait with it
+                    break
+        self._seen = missing
 
 
 def publish_again(store: Store, limits: DecodeLimits) -> None:
     """Write what a crash between commit and file left out."""
-    for row in store.without_files():
-        _write(store, row.scan_id, _overlay_again(row, limits))
-        log.info("scan %s: result files written again after an interruption", row.scan_id)
+    Unfiled(store, limits).look()
+
+
+def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
+    written = write_results(store.results_folder, scan_id, store.result_bytes(scan_id), overlay)
+    store.files_written(scan_id)
+    return written
+
+
+def _complain(scan_id: str, error: OSError) -> None:
+    log.error("scan %s: its result files could not be written (%s); free disk space", scan_id, error.strerror)
 
 
 def _overlay_again(row: Unpublished, limits: DecodeLimits) -> bytes | None:

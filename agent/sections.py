@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from agent.credentials import handed_over
 from calibration.correction.gates import Limits
 from engines.settings import TRUST_DIR
 from engines.trust.verifying import Trust
@@ -23,9 +24,9 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def _from_file(value: Path, info: ValidationInfo) -> Path:
-    """Paths in the file are relative to the file's own folder."""
+    """Paths in the file are relative to the file's own folder; a secret's is where the service manager put it."""
     folder = (info.context or {}).get("folder", Path())
-    return Path(folder, value.expanduser()).absolute()
+    return handed_over(Path(folder, value.expanduser()).absolute())
 
 
 def _is_loopback(host: str) -> bool:

@@ -151,8 +151,8 @@ def agent_kills(
             steps[step] += 1
             plan = scene.plan(first=first, results=results, per_s=200.0, limits=limits or {})
             if step != AT_RANDOM:
-                # The cloud's words come for several events at once, so there are fewer of them.
-                often = max(1, results // 20 if "cloud's word" in step else results // 2)
+                # Commits and the cloud's words are of several events at once, so there are fewer of them.
+                often = max(1, results // 20 if "commit" in step or "cloud's word" in step else results // 2)
                 plan = scene.plan(**(vars(plan) | {"kill": step, "nth": rng.randint(1, often)}))
             device = DeviceProcess(plan)
             if step == AT_RANDOM:
@@ -160,7 +160,9 @@ def agent_kills(
                 time.sleep(rng.uniform(0.0, 0.4))
                 device.kill()
             else:
-                until(lambda: device.process.poll() is not None, 30, f"the death {step}")  # noqa: B023
+                until(lambda: device.process.poll() is not None or _at_rest(device, results), 60, step)  # noqa: B023
+                if device.process.poll() is None:  # it never came there so often
+                    steps.update({step: -1, AT_RANDOM: 1})
                 device.kill()
                 if device.process.returncode != -signal.SIGKILL:
                     raise RuntimeError(f"the device ended by itself ({device.process.returncode}): {step}")
@@ -172,6 +174,10 @@ def agent_kills(
             device.stop()
         cloud.stop()
         return Killed(kills, steps, time.monotonic() - started, settled, scene.books(), memory.said())
+
+
+def _at_rest(device: DeviceProcess, results: int) -> bool:
+    return device.now is not None and device.now.posted >= results and device.now.waiting == 0
 
 
 if __name__ == "__main__":

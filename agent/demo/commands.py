@@ -66,6 +66,7 @@ def _seed(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration; see the exit codes in ``--help``."""
     # Here and not above: the command line must stay quick for those who only ask for help.
+    from agent.access.files import AccessError
     from agent.demo.performance import Performance
     from agent.demo.screen import HEADER
     from agent.records.errors import StoreError
@@ -73,7 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"DermaScan demo: {HEADER}", flush=True)
     state: Path = arguments.state
     stop = _stop_on_signals()
-    performance = Performance(state, arguments.seed, arguments.captures if arguments.once else None, stop)
+    try:
+        performance = Performance(state, arguments.seed, arguments.captures if arguments.once else None, stop)
+    except AccessError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAILED
     _log_into(state / "agent.log")
     print("starting the engine: it answers once it has passed its golden image", flush=True)
     if performance.round_trip is not None:
@@ -81,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with performance:
             failure = performance.wait_ready()
-            for line in _places(state, performance.round_trip):
+            for line in _places(state, performance.round_trip, performance.page):
                 print(line, flush=True)
             if failure is None and not stop.is_set():
                 with _screen(state, cloud=_has_cloud(performance.round_trip), once=arguments.once) as screen:
@@ -112,12 +117,13 @@ def _log_into(path: Path) -> None:
     )
 
 
-def _places(state: Path, round_trip: RoundTrip | None) -> Iterator[str]:
+def _places(state: Path, round_trip: RoundTrip | None, page: str | None) -> Iterator[str]:
     """Where everything is, a line each: files, cloud, and whatever else has an address."""
     from agent.demo.settings import CAPTURES, RESULTS
 
     yield f"settings {state / 'agent.toml'}, pictures {state / CAPTURES}, results {state / RESULTS}"
     yield NO_BROKER if round_trip is None else round_trip.place
+    yield f"no clinic page: {state / 'agent.log'} says why" if page is None else f"the clinic page: open {page}"
 
 
 def _has_cloud(round_trip: RoundTrip | None) -> bool:

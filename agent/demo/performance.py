@@ -19,6 +19,7 @@ from agent.demo.broker import is_installed
 from agent.demo.dermoscope import SimulatedDermoscope
 from agent.demo.network import Network
 from agent.demo.outages import Outages
+from agent.demo.page import PageKey, page_port
 from agent.demo.round_trip import Balance, RoundTrip
 from agent.demo.screen import Screen
 from agent.demo.settings import CAPTURES, write_settings
@@ -46,6 +47,7 @@ class Performance(contextlib.AbstractContextManager["Performance"]):
             stop: asks for the end.
 
         Raises:
+            AccessError: the page's tokens cannot be used.
             BundleError: there is no bundle to run.
         """
         self.events: list[Event] = []
@@ -55,7 +57,7 @@ class Performance(contextlib.AbstractContextManager["Performance"]):
         self._news: queue.Queue[Event] = queue.Queue()
         bundle = demo_bundle_folder()
         network = Network() if is_installed() else None
-        config = load_config(write_settings(state, bundle, network.port if network else None))
+        config = load_config(write_settings(state, bundle, network.port if network else None, page_port()))
         self.round_trip = (
             RoundTrip(state, config.device, network, Outages(captures), self._news.put) if network else None
         )
@@ -68,6 +70,7 @@ class Performance(contextlib.AbstractContextManager["Performance"]):
             gap_s=GAP_S if captures is None else ONCE_GAP_S,
         )
         self._daemon = Daemon(config, self._finished)
+        self._key = PageKey(state)
 
     def __enter__(self) -> Self:
         """Start the agent and the other side.
@@ -89,12 +92,19 @@ class Performance(contextlib.AbstractContextManager["Performance"]):
     ) -> None:
         """Stop the agent, take stock, and end the other side."""
         try:
+            self._key.close()
             self._daemon.stop()
             if self.round_trip is not None and error is None:
                 self.balance = self.round_trip.balance()
         finally:
             self._close_round_trip()
         self._drain()
+
+    @property
+    def page(self) -> str | None:
+        """The clinic page's address, with which one is signed in; None where there is no page (the log says why)."""
+        address = self._daemon.web_address
+        return None if address is None else self._key.link(address)
 
     def wait_ready(self) -> str | None:
         """Wait for the engine; returns what went wrong, or None when it is ready or the wait was broken off."""

@@ -29,6 +29,9 @@ bundle = {bundle}
 require_trusted = false      # the demonstration's key is everybody's
 ladder = ["cpu"]
 deadline_s = 3.0
+
+[api]                        # the clinic's page and interface, for this machine only
+port = {page_port}
 """
 _MQTT: Final = """
 [mqtt]                       # the demonstration's own broker: plain MQTT, which is allowed to this machine only
@@ -38,15 +41,16 @@ delivery = "cloud-ack"       # an event leaves the outbox when the cloud says th
 """
 
 
-def write_settings(state: Path, bundle: Path, mqtt_port: int | None) -> Path:
+def write_settings(state: Path, bundle: Path, mqtt_port: int | None, page_port: int = 0) -> Path:
     """Make the state folder with its ``agent.toml`` and the dermoscope's folder; returns the settings file.
 
-    Without a port for MQTT events wait in the outbox.
+    Without a port for MQTT events wait in the outbox; port 0 of the page is any that is free.
     """
     (state / CAPTURES).mkdir(parents=True, exist_ok=True)
     path = state / SETTINGS_NAME
     # A JSON string is a TOML string, as long as no character is written as an escaped surrogate pair.
-    text = _TEXT.format(settings=path, captures=CAPTURES, bundle=json.dumps(str(bundle.absolute()), ensure_ascii=False))
+    quoted = json.dumps(str(bundle.absolute()), ensure_ascii=False)
+    text = _TEXT.format(settings=path, captures=CAPTURES, bundle=quoted, page_port=page_port)
     text += "" if mqtt_port is None else _MQTT.format(port=mqtt_port)
     path.write_text(text, encoding="utf-8")
     return path

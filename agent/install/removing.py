@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.install.accounts import remove_accounts
 from agent.install.files import Files
 from agent.install.journal import InstallError, Journal, Outcome
-from agent.install.layout import Layout
+from agent.install.layout import TIMERS, Layout
 from agent.install.machine import Machine
 from agent.install.running import Service
 from agent.install.software import Software
@@ -71,6 +71,8 @@ class Removal:
     def _purge(self) -> None:
         for path in (self.layout.settings.parent, self.layout.state, self.layout.tmpfiles, self.layout.sysusers):
             self.files.remove(path)
+        for timer in TIMERS:  # when systemd last started what makes up for a night switched off
+            self.files.remove(self.layout.at(f"/var/lib/systemd/timers/stamp-{timer}"))
         if self._give_up_captures():
             remove_accounts(self.layout, self.machine, self.journal)
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from agent.answer.scan import ScanState
 from agent.messages.catalogue import RESULT
@@ -73,9 +73,14 @@ def newest(db: Connection, limit: int, *, before: int | None = None, since: str 
         before: only those with a smaller ``seq``.
         since: only those received at this time (as it is stored: RFC 3339, UTC, milliseconds) or later.
     """
+    where, values = "seq < ?", cast("list[int | str]", [(1 << 63) - 1 if before is None else before])
+    if since is not None:
+        # The oldest of them, by the index of times (the plus keeps SQLite from walking the answers instead).
+        where += " AND received_at >= ? AND seq >= (SELECT min(+seq) FROM scans WHERE received_at >= ?)"
+        values += [since, since]
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM scans WHERE seq < ? AND received_at >= ? ORDER BY seq DESC LIMIT ?",  # noqa: S608 - ours
-        ((1 << 63) - 1 if before is None else before, since or "", limit),
+        f"SELECT {_COLUMNS} FROM scans WHERE {where} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - our own words
+        (*values, limit),
     ).fetchall()
     return _listed(db, rows)
 

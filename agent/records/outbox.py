@@ -55,7 +55,9 @@ def enqueue(
         reason = f"it has {len(event)} bytes, and brokers take no more than {MAX_BYTES}"
     db.execute(
         "INSERT INTO outbox (event_id, scan_id, type, topic, event, state, reason, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        # A salvage may have kept the event without its scan (F10): it is this one, and has perhaps arrived.
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET scan_id = excluded.scan_id"
+        " WHERE outbox.scan_id IS NULL",
         (event_id, scan_id, event_type, topic, event, "waiting" if reason is None else "dead", reason, created_at),
     )
 

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ _TABLES = (
     "keeping",
     "removals",
 )
-"""In the order that foreign keys ask for. Rows of the audit come as they are: its chain tells what is missing."""
+"""Rows of the audit come as they are: its chain tells what is missing."""
+_PARENTS = ("scans",)
+"""Those that others refer to come first. An event whose scan is lost is kept without it, a sighting is not: it says
+nothing but which scan a file is."""
 _JSON = {"metadata", "result", "suggestion", "data", "event"}
 """What must be JSON: a row in which it is not was damaged. An event is then built again from its scan."""
 _STORED = {
@@ -76,16 +80,29 @@ def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
         _mend_header(copy, new)
         old = sqlite3.connect(copy, isolation_level=None)
         try:
-            new.execute("BEGIN IMMEDIATE")
-            for table in _TABLES:
-                saved[table] = _copy_rows(old, new, table)
             _fold_log(old)
+            new.execute("BEGIN IMMEDIATE")
+            with _mapped(copy) as view:
+                for tables in (_PARENTS, [table for table in _TABLES if table not in _PARENTS]):
+                    for table in tables:
+                        saved[table] += _copy_rows(old, new, table)
+                    for table, count in _loose_rows(view, new, [name for name in tables if name in _STORED]).items():
+                        saved[table] += count
+            new.execute("COMMIT")
         finally:
             old.close()
-        for table, count in _copy_loose_rows(copy, new).items():
-            saved[table] += count
-        new.execute("COMMIT")
     return saved
+
+
+@contextmanager
+def _mapped(copy: Path) -> Iterator[memoryview]:
+    """A file's bytes, however many they are."""
+    with copy.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            yield memoryview(b"")
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            yield view
 
 
 def _mend_header(copy: Path, new: sqlite3.Connection) -> None:
@@ -131,6 +148,7 @@ class _Keeping:
         self._new = new
         marks = ", ".join("?" * len(columns))
         self._insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our names
+        self._scan = columns.index("scan_id") if table == "outbox" else None
         self._documents = [place for place, name in enumerate(columns) if name in _JSON]
 
     def __call__(self, row: Sequence[Any]) -> int:
@@ -138,9 +156,14 @@ class _Keeping:
             for place in self._documents:
                 if row[place] and SEALED.fullmatch(str(row[place])) is None:
                     json.loads(row[place])
+            if self._scan is not None and not self._known(row[self._scan]):
+                row = [*row[: self._scan], None, *row[self._scan + 1 :]]
             return max(0, self._new.execute(self._insert, row).rowcount)
         except (sqlite3.IntegrityError, sqlite3.DataError, ValueError, TypeError):
             return 0  # a wrong type, state or parent: made of damage, not of ours
+
+    def _known(self, scan_id: object) -> bool:
+        return self._new.execute("SELECT 1 FROM scans WHERE scan_id = ?", (scan_id,)).fetchone() is not None
 
 
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:
@@ -155,22 +178,9 @@ def _fold_log(old: sqlite3.Connection) -> None:
         logger.warning("salvage: the log could not be read to its end: %s", error)
 
 
-def _copy_loose_rows(copy: Path, new: sqlite3.Connection) -> dict[str, int]:
-    """Rows that lie in pages to which no tree leads any more: two looks, as events refer to scans."""
+def _loose_rows(view: memoryview, new: sqlite3.Connection, tables: Sequence[str]) -> dict[str, int]:
+    """Rows that lie in pages to which no tree leads any more."""
     page_size = int(new.execute("PRAGMA page_size").fetchone()[0])
-    saved = dict.fromkeys(_STORED, 0)
-    with copy.open("rb") as file:
-        if file.seek(0, 2) < page_size:
-            return saved
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-            for parents in (True, False):
-                tables = [table for table in _STORED if (table == "scans") == parents]
-                for table, count in _loose_rows(view, page_size, new, tables).items():
-                    saved[table] += count
-    return saved
-
-
-def _loose_rows(view: memoryview, page_size: int, new: sqlite3.Connection, tables: Sequence[str]) -> dict[str, int]:
     keeping: dict[tuple[str, int], _Keeping] = {}
     widths: dict[int, list[str]] = {}
     for table in tables:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent.records.outbox import OutboxRow
+from agent.sync.allowance import Allowance
 from agent.sync.limits import SyncLimits
 from engines.backoff import Backoff
 
@@ -22,6 +23,15 @@ class Flight:
     fresh: bool
     sent_at: float
     """On the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class _Awaited:
+    """An event that the broker took and the cloud has not acknowledged; times on the monotonic clock."""
+
+    since: float
+    due_at: float
+    """When it is sent again."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class Flights:
         self._bytes = 0
         self._alone = False
         self._landed_at = clock()
-        self._awaiting: dict[str, tuple[float, bool]] = {}
+        self._awaiting: dict[str, _Awaited] = {}
+        self._allowance = Allowance(limits.awaiting, clock)
         self._settling: set[str] = set()
         self._deferred: dict[str, tuple[float, str | None]] = {}
         """Until when, and the topic where it is for the topic's sake only."""
@@ -64,6 +75,7 @@ class Flights:
     def connected(self, receive_maximum: int, *, remembered: bool) -> None:
         """A connection begins. Where the broker does not remember us, what it took may be lost: all goes again."""
         self._receive_maximum = min(receive_maximum, self._limits.window)
+        self._allowance.begin()
         if not remembered:
             self._awaiting.clear()
 
@@ -82,7 +94,7 @@ class Flights:
             return not self._flying  # alone: it is suspected of ending connections (F21)
         if self._flying and self._bytes + len(row.event) > self._limits.window_bytes:
             return False
-        most = self._limits.awaiting + (self._limits.awaiting_fresh if fresh else 0)
+        most = self._limits.awaiting + self._limits.awaiting_fresh if fresh else self._allowance.events
         return len(self._awaiting) + len(self._flying) < most
 
     def excluded(self) -> set[str]:
@@ -121,7 +133,8 @@ class Flights:
         """The broker has it; the cloud's word is awaited, each time longer."""
         self._forget(flight.row)
         wait_s = min(self._limits.acknowledge_cap_s, self._limits.acknowledge_s * 2.0 ** min(flight.row.attempts, 30))
-        self._awaiting[flight.row.event_id] = (self._clock() + wait_s * self._uniform(0.75, 1.25), flight.fresh)
+        now = self._clock()
+        self._awaiting[flight.row.event_id] = _Awaited(now, now + wait_s * self._uniform(0.75, 1.25))
 
     def refused(self, flight: Flight, *, at_fault: bool) -> int:
         """The broker refused it or nobody heard it; the topic is left alone for a while.
@@ -142,10 +155,13 @@ class Flights:
 
     def settling(self, event_ids: Iterable[str]) -> None:
         """The cloud has these; the outbox is being told."""
+        now, waited_s = self._clock(), []
         for event_id in event_ids:
-            self._awaiting.pop(event_id, None)
+            if (awaited := self._awaiting.pop(event_id, None)) is not None:
+                waited_s.append(now - awaited.since)
             self._deferred.pop(event_id, None)
             self._settling.add(event_id)
+        self._allowance.heard(waited_s)
 
     def unsettled(self, event_ids: Iterable[str], wait_s: float) -> None:
         """The outbox could not be told; they go again later, and the cloud will say so again."""
@@ -163,7 +179,7 @@ class Flights:
     def overdue(self) -> list[str]:
         """Those whose acknowledgement did not come in time; they are due again."""
         now = self._clock()
-        late = [event_id for event_id, (due_at, _) in self._awaiting.items() if due_at <= now]
+        late = [event_id for event_id, awaited in self._awaiting.items() if awaited.due_at <= now]
         for event_id in late:
             del self._awaiting[event_id]
         return late
@@ -208,7 +224,7 @@ class Flights:
 
     def next_at(self) -> float:
         """When something of this ends by itself, on the monotonic clock; infinity where nothing does."""
-        times = [due_at for due_at, _ in self._awaiting.values()]
+        times = [awaited.due_at for awaited in self._awaiting.values()]
         times += [until for until, _ in self._deferred.values()]
         return min(times, default=float("inf"))
 

@@ -13,9 +13,9 @@ class SyncLimits:
     """Events on their way to the broker at once; the broker's own limit may be lower."""
     window_bytes: int = 512 * 1024
     """Their bytes at once: what lies in the socket is in front of a fresh result, and a slow line needs time for it."""
-    awaiting: int = 1000
-    """Events that the broker took and the cloud has not acknowledged: mosquitto queues 1000 for an absent consumer, and
-    drops the rest."""
+    awaiting: int = 500
+    """Events that the broker took and the cloud has not acknowledged, at most; fewer of a backlog where the cloud is
+    slow (`agent.sync.allowance`). mosquitto queues 1000 for an absent consumer, and drops the rest."""
     awaiting_fresh: int = 200
     """As many more of them may be fresh, so that an absent cloud does not hold up today's (F20)."""
     deferred: int = 2000

@@ -16,8 +16,8 @@ from starlette.formparsers import MultiPartException
 from agent.answer.scan import Answer
 from agent.messages.parts import Identifier
 from agent.web.body import SMALL_BYTES, invalid, media_type, parse, read
-from agent.web.carrier import About, Carrier, Told
-from agent.web.context import Here, reply
+from agent.web.carrier import About, Carrier, Sent
+from agent.web.context import Context, Here, reply
 from agent.web.gate import Analyzes
 from agent.web.models import Result, Results
 from agent.web.problems import (
@@ -129,26 +129,26 @@ async def analyze(request: Request, here: Here, visitor: Analyzes) -> Response: 
         return Response(told.answer_json, media_type="application/json")
     at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def one(data: bytes | Problem, site: str | None) -> Result:
+    async def one(sent: Sent | Problem, site: str | None) -> Result:
         async with at_once:
-            return await _result(carrier, data, about.of(site))
+            return await _result(carrier, sent, about.of(site))
 
     results = await asyncio.gather(*(one(*picture) for picture in pictures))
     return reply(Results(results=list(results)))
 
 
-async def _result(carrier: Carrier, data: bytes | Problem, about: About) -> Result:
+async def _result(carrier: Carrier, sent: Sent | Problem, about: About) -> Result:
     try:
-        told: Told = await carrier.carry(data, about)
+        told = await carrier.carry(sent, about)
     except Problem as problem:
         return Result(problem=problem.document())
     return Result(answer=Answer.model_validate_json(told.answer_json), problem=None)
 
 
-_Picture = tuple["bytes | Problem", "str | None"]
+_Picture = tuple["Sent | Problem", "str | None"]
 
 
-async def _read(request: Request, here: Here) -> tuple[list[_Picture], About, bool]:
+async def _read(request: Request, here: Context) -> tuple[list[_Picture], About, bool]:
     """The pictures with their sites, whose they are, and whether an answer for each was asked for."""
     kind = media_type(request)
     most = here.agent.config.api.max_body_mb << 20 if here.agent.config.api else SMALL_BYTES
@@ -156,7 +156,7 @@ async def _read(request: Request, here: Here) -> tuple[list[_Picture], About, bo
         body = await read(request, most)
         return await here.run(_from_json, body)
     if kind == "multipart/form-data":
-        return await _from_form(request, most)
+        return await _from_form(request, here, most)
     raise Problem(MEDIA, "Send application/json with the picture in base64, or multipart/form-data.")
 
 
@@ -165,19 +165,16 @@ def _from_json(content: bytes) -> tuple[list[_Picture], About, bool]:
     del content
     about = About(**body.model_dump(include=set(About.__dataclass_fields__)))
     if body.image is not None:
-        data = _decoded(body.image)
-        if isinstance(data, Problem):
-            raise data
-        return [(data, body.body_site)], about, False
+        return [(_decoded(body.image), body.body_site)], about, False
     return [(_decoded(one.image), one.body_site or body.body_site) for one in body.images or ()], about, True
 
 
-def _decoded(text: str) -> bytes | Problem:
+def _decoded(text: str) -> Sent | Problem:
     try:
         encoded = text.encode("ascii")
         if b"\n" in encoded:  # as encoders for mail write it
             encoded = encoded.replace(b"\r", b"").replace(b"\n", b"")
-        return base64.b64decode(encoded, validate=True)
+        return Sent.of(base64.b64decode(encoded, validate=True))
     except (UnicodeEncodeError, binascii.Error):
         return Problem(MALFORMED, "image: is no valid base64. Encode the picture's bytes, without a data: prefix.")
 
@@ -185,7 +182,7 @@ def _decoded(text: str) -> bytes | Problem:
 _AGE: Final = TypeAdapter(Annotated[int, Field(ge=0, le=120)])
 
 
-async def _from_form(request: Request, most: int) -> tuple[list[_Picture], About, bool]:
+async def _from_form(request: Request, here: Context, most: int) -> tuple[list[_Picture], About, bool]:
     contents: list[bytes] = []
     fields: dict[str, Any] = {}
     try:
@@ -202,7 +199,7 @@ async def _from_form(request: Request, most: int) -> tuple[list[_Picture], About
         raise Problem(MALFORMED, detail) from None
     if "age" in fields:
         fields["age"] = _age(fields["age"])
-    return _from_fields(contents, fields)
+    return await here.run(_from_fields, contents, fields)
 
 
 def _age(text: str) -> int:
@@ -220,4 +217,4 @@ def _from_fields(contents: list[bytes], fields: dict[str, Any]) -> tuple[list[_P
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False, include_context=False)) from None
     about = About(**body.model_dump(include=set(About.__dataclass_fields__)))
-    return [(content, body.body_site) for content in contents], about, len(contents) > 1
+    return [(Sent.of(content), body.body_site) for content in contents], about, len(contents) > 1

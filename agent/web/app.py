@@ -7,13 +7,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from agent import __version__
-from agent.web import analyze, events, health, metrics, pictures, scans, session, static, status, verdicts
+from agent.web import analyze, events, export, health, metrics, pictures, scans, session, static, status, verdicts
 from agent.web.body import invalid
 from agent.web.context import Context
 from agent.web.openapi import describe
 from agent.web.problems import INTERNAL, METHOD, NOT_FOUND, Problem
 
-ROUTERS = (session, scans, pictures, analyze, verdicts, status, events, health, metrics, static)
+ROUTERS = (session, scans, pictures, analyze, verdicts, export, status, events, health, metrics, static)
 
 
 def make_app(context: Context) -> FastAPI:

@@ -60,6 +60,19 @@ class About:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """A picture that came by a request."""
+
+    data: bytes
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> Sent:
+        """The picture of these bytes."""
+        return cls(data, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
 class Told:
     """An answer, as JSON."""
 
@@ -78,41 +91,45 @@ class Carrier:
         self._agent, self._uploads, self._run = agent, uploads, run
         self._under_way: dict[str, tuple[str, asyncio.Future[Told]]] = {}
 
-    async def carry(self, data: bytes | Problem, about: About) -> Told:
+    async def carry(self, sent: Sent | Problem, about: About) -> Told:
         """Carry a picture to its answer.
 
         Raises:
             Problem: it was refused, is another patient's, or could not be answered now; the text says what to do.
         """
-        if isinstance(data, Problem):
-            raise data
-        sha256 = await self._run(lambda: hashlib.sha256(data).hexdigest())
-        if (known := self._under_way.get(sha256)) is not None:
+        if isinstance(sent, Problem):
+            raise sent
+        if (known := self._under_way.get(sent.sha256)) is not None:
             patient_id, ended = known
             if patient_id != about.patient_id:
                 raise _other_patient()
             return await asyncio.shield(ended)
-        task = asyncio.ensure_future(self._first(data, sha256, about))
-        self._under_way[sha256] = (about.patient_id, task)
-        task.add_done_callback(lambda _: self._under_way.pop(sha256, None))
+        task = asyncio.ensure_future(self._first(sent, about))
+        self._under_way[sent.sha256] = (about.patient_id, task)
+
+        def over(task: asyncio.Future[Told]) -> None:
+            self._under_way.pop(sent.sha256, None)
+            if not task.cancelled():
+                task.exception()  # the client may have gone: then nobody else looks at it
+
+        task.add_done_callback(over)
         # The client may go; what was begun for it is carried to its end all the same.
         return await asyncio.shield(task)
 
-    async def _first(self, data: bytes, sha256: str, about: About) -> Told:
-        scan: Listed | None = await self._run(self._look, sha256)
-        if scan is None or scan.state is ScanState.RECEIVED:
-            capture = await self._keep(data, sha256, about)
-            durable = asyncio.ensure_future(self._sync(capture))
+    async def _first(self, sent: Sent, about: About) -> Told:
+        found: Listed | Capture | None = await self._run(self._begin, sent, about)
+        if isinstance(found, Capture):
+            durable = asyncio.ensure_future(self._sync(found))
             try:
-                told = await self._ask(capture)
+                told = await self._ask(found)
             finally:
                 await durable  # before anyone is told anything
             if told is not None:
                 return told
-            scan = await self._run(self._look, sha256)
-        if scan is None:
+            found = await self._run(self._look, sent.sha256)
+        if not isinstance(found, Listed):
             raise Problem(NO_ENGINE, "The picture was not answered. Ask again.", retry_s=5)
-        return await self._known(scan, about)
+        return await self._known(found, about)
 
     async def _sync(self, capture: Capture) -> None:
         try:
@@ -124,27 +141,25 @@ class Carrier:
         with open_reading(self._agent.config.device.state_dir) as db:
             return listing.by_identity(db, f"sha256:{sha256}")
 
-    async def _keep(self, data: bytes, sha256: str, about: About) -> Capture:
-        kind = sniff(data[:256])
+    def _begin(self, sent: Sent, about: About) -> Listed | Capture:
+        """The picture's scan where it has ended; else the picture, kept, to be carried."""
+        scan = self._look(sent.sha256)
+        if scan is not None and scan.state is not ScanState.RECEIVED:
+            return scan
+        kind = sniff(sent.data[:256])
         if kind not in SUFFIXES:
-            raise Problem(
-                NOT_A_PICTURE, "image: its bytes are neither a PNG nor a JPEG. Save the picture as one of them."
-            )
+            raise Problem(NOT_A_PICTURE, "image: is neither a PNG nor a JPEG by its bytes. Save the picture as one.")
         if self._agent.space.full():
             raise Problem(FULL, "There is no room for another picture on this device. Call your support.", retry_s=60)
+        if self._uploads.patient_of(sent.sha256) not in {None, about.patient_id}:
+            raise _other_patient()
         try:
-            kept: Capture = await self._run(self._keep_now, data, sha256, kind, about)
+            capture = self._uploads.keep(sent.data, sent.sha256, kind, about.dermoscope_id, about.sidecar())
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise Problem(FULL, "The disk is full. Call your support.", retry_s=60) from error
             raise
-        return kept
-
-    def _keep_now(self, data: bytes, sha256: str, kind: str, about: About) -> Capture:
-        if self._uploads.patient_of(sha256) not in {None, about.patient_id}:
-            raise _other_patient()
-        capture = self._uploads.keep(data, sha256, kind, about.dermoscope_id, about.sidecar())
-        self._agent.space.wrote(len(data))
+        self._agent.space.wrote(len(sent.data))
         return capture
 
     async def _ask(self, capture: Capture) -> Told | None:

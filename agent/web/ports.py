@@ -33,5 +33,7 @@ class Agent:
     load: Callable[[], Load]
     folder_ok: Callable[[str], bool]
     """Whether a dermoscope's folder is there, and the one that it was."""
+    warnings: Callable[[], tuple[str, ...]]
+    """What a person should look after that nothing else here tells of: one sentence each."""
     sync: Callable[[], SyncState | None]
     """How the connection to the cloud stands; None without one."""

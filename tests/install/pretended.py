@@ -54,6 +54,7 @@ def pack(folder: Path, version: str = "1.0", *, starts: bool = True, refuses: st
         f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": "[console_scripts]\ndermascan = agent.cli:main\n",
         "engines/models/demo/1.0.0/manifest.json": "{}",
+        "engines/models/demo/1.0.0/model.onnx": "a network",
     }
     record = f"{info}/RECORD"
     lines = [
@@ -88,7 +89,8 @@ def _pip() -> Path:
     import ensurepip
 
     bundled = Path(ensurepip.__file__).parent / "_bundled"
-    found = sorted([*bundled.glob("pip-*.whl"), *Path("/usr/share/python-wheels").glob("pip-*.whl")])
+    # Debian keeps the one of its own Python elsewhere; an older one does not know a newer Python.
+    found = sorted(bundled.glob("pip-*.whl")) or sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
     if not found:
         pytest.skip("this Python has no pip of its own to install with (package python3-venv)")
     return found[-1]

@@ -223,3 +223,15 @@ def test_owners_and_modes_that_somebody_changed_are_put_right(device: Device, re
     device.installation().fit_anew()
     assert whose(folder) == (0o700, 0, 0)
     assert whose(settings) == (0o640, 0, GID)
+
+
+@pytest.mark.fault("F24")
+def test_settings_changed_for_the_worse_leave_the_agent_as_it_runs(device: Device, release: Make) -> None:
+    device.install(release("1.0", refuses="BROKEN"))
+    settings = device.at("/etc/dermascan/agent.toml")
+    settings.write_text(settings.read_text() + "# BROKEN\n")
+    device.machine.said.clear()
+    with pytest.raises(SettingsRefused, match=r"device\.id"):
+        device.installation().fit_anew()
+    assert not device.machine.restarts
+    assert device.machine.state == "active"

@@ -13,6 +13,7 @@ import pytest
 from agent.intake.reasons import Reason
 from agent.messages.catalogue import FEEDBACK
 from agent.messages.envelope import Event, parse
+from agent.records.errors import VerdictOverdue
 from agent.records.store import Clocks, Store, UnknownScan, VerdictRefused
 from agent.records.verdicts import VerdictCounts
 from engines.classes import CLASSES
@@ -223,4 +224,50 @@ def test_a_verdict_outlives_the_row_of_its_scan(open_store, answered, state_dir)
     store = open_store()
     assert [event.subject for event in feedback(store)] == [scan_id]
     assert answered(store) == scan_id, "the capture comes again and is the same scan"
+    assert len(store.verdicts(scan_id)) == 1
+
+
+def test_a_withdrawn_verdict_stands_for_nothing_and_is_told(open_store, answered):
+    store = open_store()
+    scan_id = answered(store)
+    first = store.verdict(scan_id, "melanoma", "clinician").result(10)
+    taken_back = store.verdict(scan_id, None, "clinician", "Dr X", "a slip").result(10)
+    assert store.verdict_counts() == VerdictCounts(confirmation=0, correction=0, no_suggestion=0)
+    last = store.verdicts(scan_id)[-1]
+    assert (last.verdict_id, last.diagnosis, last.agreement, last.supersedes) == (taken_back, None, "withdrawn", first)
+    told = feedback(store)[-1].data.model_dump()
+    assert (told["diagnosis"], told["agreement"], told["supersedes"]) == (None, "withdrawn", first)
+    with pytest.raises(VerdictRefused, match="no verdict that could be withdrawn"):
+        store.verdict(scan_id, None, "clinician").result(10)
+    store.verdict(scan_id, "dermatofibroma", "clinician").result(10)
+    assert store.verdict_counts() == VerdictCounts(confirmation=0, correction=1, no_suggestion=0)
+
+
+def test_what_was_never_judged_cannot_be_withdrawn(open_store, answered):
+    store = open_store()
+    scan_id = answered(store)
+    with pytest.raises(VerdictRefused, match="no verdict that could be withdrawn"):
+        store.verdict(scan_id, None, "clinician").result(10)
+    assert store.verdicts(scan_id) == []
+    assert feedback(store) == []
+
+
+def test_of_two_who_expect_the_same_verdict_one_is_kept(open_store, answered):
+    store = open_store()
+    scan_id = answered(store)
+    promises = [store.verdict(scan_id, name, "clinician", expected=None) for name in ("melanoma", "dermatofibroma")]
+    first = promises[0].result(10)
+    with pytest.raises(VerdictOverdue):
+        promises[1].result(10)
+    with pytest.raises(VerdictOverdue):
+        store.verdict(scan_id, "melanoma", "clinician", expected="another").result(10)
+    second = store.verdict(scan_id, None, "clinician", expected=first).result(10)
+    assert [one.verdict_id for one in store.verdicts(scan_id)] == [first, second]
+
+
+def test_a_repeat_is_no_second_verdict_whatever_is_expected(open_store, answered):
+    store = open_store()
+    scan_id = answered(store)
+    for _ in range(2):
+        assert store.verdict(scan_id, "melanoma", "clinician", verdict_id="v1", expected=None).result(10) == "v1"
     assert len(store.verdicts(scan_id)) == 1

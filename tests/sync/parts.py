@@ -17,7 +17,6 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.config import MqttSection
 from agent.messages.catalogue import ACK, FEEDBACK, RESULT, TELEMETRY
@@ -196,25 +195,31 @@ class SmallCloud:
         *,
         acknowledges: bool = True,
         topics: Collection[str] = ("results", "feedback", "telemetry", "status"),
+        version: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
     ) -> None:
         self.acknowledges = acknowledges
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.topics = topics
         self.subscribed = threading.Event()
-        self.client = Client(CallbackAPIVersion.VERSION2, client_id="cloud", protocol=MQTTProtocolVersion.MQTTv5)
+        five = version is MQTTProtocolVersion.MQTTv5
+        forget = None if five else False
+        self.client = Client(CallbackAPIVersion.VERSION2, client_id="cloud", clean_session=forget, protocol=version)
         if ca is not None and issued is not None:
             self.client.tls_set(str(ca), str(issued.cert), str(issued.key))
         self.client.reconnect_delay_set(1, 1)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self.subscribed.set()
         self.client.on_message = self._on_message
-        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        session.SessionExpiryInterval = 3600
-        self.client.connect("127.0.0.1", port, 30, clean_start=False, properties=session)
+        if five:
+            session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            session.SessionExpiryInterval = 3600
+            self.client.connect("127.0.0.1", port, 30, clean_start=False, properties=session)
+        else:
+            self.client.connect("127.0.0.1", port, 30)
         self.client.loop_start()
 
     def _on_connect(self, *_: Any) -> None:
-        self.client.subscribe([(f"dermascan/v1/+/+/{t}", SubscribeOptions(qos=1)) for t in self.topics])
+        self.client.subscribe([(f"dermascan/v1/+/+/{topic}", 1) for topic in self.topics])
 
     def _on_message(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         event = json.loads(message.payload)

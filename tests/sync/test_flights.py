@@ -189,3 +189,19 @@ def test_the_bucket_gives_so_many_a_second(clock: Clock) -> None:
 )
 def test_what_a_reason_code_means(code: int, expected: Fate) -> None:
     assert fate(code) is expected
+
+
+@pytest.mark.fault("F22")
+def test_a_slow_line_is_no_silence_and_a_mute_broker_is(flights: Flights, clock: Clock) -> None:
+    assert flights.silent_since is None
+    fly(flights, 1, 2, 3)
+    began = clock.now
+    assert flights.silent_since == began
+    for number in (1, 2):
+        clock.now += 50.0
+        take(flights, number)
+        assert flights.silent_since == clock.now, "the oldest waits long, but the broker takes one after the other"
+    clock.now += 61.0
+    assert flights.silent_since == clock.now - 61.0
+    take(flights, 3)
+    assert flights.silent_since is None

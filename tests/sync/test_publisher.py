@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agent.messages.catalogue import FEEDBACK, TELEMETRY
+from agent.messages.catalogue import ACK, COMMAND, FEEDBACK, TELEMETRY
 from agent.sync.publisher import Publisher
 from agent.sync.state import Phase
 from tests.fakes.broker import Broker
-from tests.sync.parts import QUICK, FakeOutbox, SmallCloud, settings, wait_for
+from tests.sync.parts import QUICK, FakeOutbox, FakeRecords, SmallCloud, settings, wait_for
 
 Make = Callable[..., Any]
 
@@ -152,3 +153,56 @@ def test_no_acknowledgement_is_lost_where_the_store_had_no_room(
     event_id = outbox.add()
     make_publisher(outbox, settings(broker.port))
     wait_for(lambda: outbox.of("acknowledged") == [event_id])
+
+
+class SlowToRead(FakeOutbox):
+    """As the real one while it writes: what is looked up comes later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks: list[tuple[Future[Any], Any]] = []
+        self.slow = True
+
+    def outbox_look(self, limit: int, *, fresh_after_seq: int, exclude: Collection[str]) -> Future[Any]:
+        found = super().outbox_look(limit, fresh_after_seq=fresh_after_seq, exclude=exclude)
+        if not self.slow:
+            return found
+        later: Future[Any] = Future()
+        self.looks.append((later, found.result()))
+        return later
+
+
+def test_while_the_store_is_slow_the_connection_is_not(broker: Broker, make_publisher: Make, make_cloud: Make) -> None:
+    outbox = SlowToRead()
+    cloud: SmallCloud = make_cloud(broker.port)
+    first, second = outbox.add(), outbox.add()
+    records = FakeRecords()
+    make_publisher(outbox, settings(broker.port), records)
+    wait_for(lambda: len(outbox.looks) == 1)
+    command = cloud.say(COMMAND, {"command": "send-report"})
+    wait_for(lambda: [event.id for event in records.commands] == [command], what="heard while the outbox is read")
+    cloud.say(ACK, {"ids": [first]})  # by another way: meanwhile the cloud has it
+    wait_for(lambda: outbox.of("acknowledged") == [first])
+    assert len(outbox.looks) == 1, "one look at a time"
+    outbox.slow = False
+    outbox.looks[0][0].set_result(outbox.looks[0][1])
+    wait_for(lambda: outbox.of("acknowledged") == [first, second])
+    assert second in cloud.ids()
+
+
+def test_what_was_read_for_a_connection_that_is_gone_is_read_again(
+    broker: Broker, make_publisher: Make, make_cloud: Make
+) -> None:
+    outbox = SlowToRead()
+    cloud: SmallCloud = make_cloud(broker.port)
+    event_id = outbox.add()
+    sync: Publisher = make_publisher(outbox, settings(broker.port))
+    wait_for(lambda: len(outbox.looks) == 1)
+    assert sync._connection is not None
+    sync._connection._client.socket().shutdown(2)  # type: ignore[union-attr]
+    wait_for(lambda: len(outbox.looks) == 2, what="a look for the next connection")
+    outbox.slow = False
+    outbox.looks[0][0].set_result(outbox.looks[0][1])
+    outbox.looks[1][0].set_result(outbox.looks[1][1])
+    wait_for(lambda: outbox.of("acknowledged") == [event_id])
+    assert cloud.ids() == [event_id]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
+import time
+import zipfile
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +19,7 @@ import numpy as np
 import pytest
 
 from agent.answer.scan import Answer
+from agent.records.reading import open_reading
 from tests.web.conftest import asking, picture, problem
 from tests.web.serve import Served
 
@@ -190,8 +195,6 @@ def test_a_picture_that_changed_or_went_is_not_shown_as_the_one_that_was_answere
 
 
 def test_a_picture_replaced_by_a_pipe_or_a_folder_does_not_hang(clinician: httpx.Client, served: Served) -> None:
-    import os
-
     answer = clinician.post("/api/v1/analyze", json=asking(picture(22))).json()
     file = Path(served.state_dir / "uploads" / "api" / f"{answer['image_sha256']}.png")
     file.unlink()
@@ -209,8 +212,6 @@ def test_a_capture_of_a_folder_is_seen_like_any_other(clinician: httpx.Client, s
     def find() -> dict[str, Any] | None:
         scans = clinician.get("/api/v1/scans", params={"limit": 5}).json()["scans"]
         return next((one for one in scans if one["dermoscope_id"] == "scope-1" and one["state"] == "answered"), None)
-
-    import time
 
     end = time.monotonic() + 15
     while (scan := find()) is None:
@@ -234,3 +235,37 @@ def test_status_says_how_the_device_does(clinician: httpx.Client, technician: ht
     }
     assert status["counts"]["answered"] >= 1
     assert clinician.get("/api/v1/status").status_code == 200
+
+
+def test_a_scan_is_exported_and_that_is_audited(
+    clinician: httpx.Client, answered: dict[str, Any], served: Served
+) -> None:
+    place = f"/api/v1/scans/{answered['scan_id']}/export"
+    fhir = clinician.get(place, params={"format": "fhir"})
+    assert (fhir.status_code, fhir.json()["resourceType"]) == (200, "Bundle")
+    assert "attachment" in fhir.headers["content-disposition"]
+    plain = clinician.get(place, params={"format": "json"})
+    assert (plain.status_code, plain.headers["content-type"]) == (200, "application/json")
+    with open_reading(served.state_dir) as db:
+        rows = db.execute("SELECT who, detail FROM audit WHERE action = 'export'").fetchall()
+    assert ("the clinician", '{"format":"fhir","to":"api"}') in rows
+
+
+def test_dicom_comes_in_an_archive(clinician: httpx.Client, answered: dict[str, Any]) -> None:
+    pytest.importorskip("highdicom")
+    response = clinician.get(f"/api/v1/scans/{answered['scan_id']}/export", params={"format": "dicom"})
+    assert response.status_code == 200, response.text
+    names = zipfile.ZipFile(io.BytesIO(response.content)).namelist()
+    assert len(names) == 2
+    assert all(name.endswith(".dcm") for name in names)
+
+
+def test_an_export_that_cannot_be_is_said_so(
+    clinician: httpx.Client, technician: httpx.Client, answered: dict[str, Any], rejected: str
+) -> None:
+    problem(clinician.get("/api/v1/scans/nothing/export", params={"format": "json"}), 404, "no-such-scan")
+    place = f"/api/v1/scans/{answered['scan_id']}/export"
+    problem(clinician.get(place, params={"format": "pdf"}), 422, "invalid")
+    problem(clinician.get(place), 422, "invalid")
+    problem(clinician.get(f"/api/v1/scans/{rejected}/export", params={"format": "dicom"}), 404, "not-found")
+    problem(technician.get(place, params={"format": "json"}), 403, "not-allowed")

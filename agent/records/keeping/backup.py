@@ -151,7 +151,7 @@ def _copy(state_dir: Path, working: Path, progress: Callable[[int, int], None]) 
 
 
 def _checked(working: Path, device_id: str, rows: dict[str, int], erasures: int) -> Backup:
-    if (damage := find_damage(working, device_id)) is not None:
+    if (damage := find_damage(working, device_id, ours=True)) is not None:
         raise BackupError(f"the copy is damaged ({damage}): the backup was not kept; check the disk it was written to")
     with closing(sqlite3.connect(f"{working.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as copy:
         complaints = [str(row[0]) for row in copy.execute("PRAGMA integrity_check(3)")]

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 AGAIN_S: Final = 24 * 3600.0
 BETWEEN_S: Final = 60.0
 """Between two tables: a look at a large one holds back the log's end for as long as it takes (F08)."""
+_TEXTS: Final = {"scans": ("result", "scan_id"), "outbox": ("event", "event_id"), "ground_truth": ("data", "event_id")}
 
 
 class Integrity:
@@ -48,8 +49,8 @@ class Integrity:
         self.rounds += not self._left
         if found is not None and self.damage is None:
             self.damage = (
-                f"the database is damaged ({found}): restart the agent, which carries over what can be read; then "
-                "check the disk"
+                f"the database is damaged ({found}): restart the agent, which carries over what can be read, or "
+                "restore a backup; then check the disk"
             )
             log.error("%s", self.damage)
 
@@ -60,4 +61,16 @@ class Integrity:
                 self._left = [str(row[0]) for row in rows if not str(row[0]).startswith("sqlite_")]
             table = self._left.pop()
             complaints = [str(row[0]) for row in db.execute(f"PRAGMA main.integrity_check('{table}')")]
-        return None if complaints == ["ok"] else f"{table}: {'; '.join(complaints[:3])}"
+            if complaints == ["ok"] and table in _TEXTS:
+                complaints = _unreadable(db, table)
+        return None if complaints in ([], ["ok"]) else f"{table}: {'; '.join(complaints[:3])}"
+
+
+def _unreadable(db: sqlite3.Connection, table: str) -> list[str]:
+    """Rows whose long texts are no JSON any more: SQLite has no checksums, and sees nothing of it."""
+    column, known = _TEXTS[table]
+    found = db.execute(
+        f"SELECT {known} FROM main.{table} WHERE {column} IS NOT NULL AND length({column}) > 0"  # noqa: S608 - ours
+        f" AND NOT json_valid(CAST({column} AS TEXT)) LIMIT 3"
+    ).fetchall()
+    return [f"{column} of {row[0]} is not what was written" for row in found]

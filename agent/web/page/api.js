@@ -67,6 +67,8 @@ export const giveVerdict = (id, verdict, key) => ask("POST", `${scanPath(id)}/ve
 export const viewUrl = (id, side) => `${scanPath(id)}/view.jpg?side=${side}`;
 export const imageUrl = (id) => `${scanPath(id)}/image`;
 
+export const exportUrl = (id, format) => `${scanPath(id)}/export?format=${format}`;
+
 /** What the agent says of a picture that the browser could not show: an HTTP status, 0 without an answer. */
 export async function pictureStatus(url) {
   try {

@@ -238,8 +238,8 @@ function rowParts(scan) {
   const verdict = verdictWords(scan.verdict);
   const isToday = new Date(scan.received_at).toDateString() === new Date().toDateString();
   const marks = [];
-  if (scan.warnings > 0) marks.push(h("span", { class: "mark mark-warning" }, icon("warning"), t("row.warnings", { count: scan.warnings })));
-  if (verdict) marks.push(h("span", { class: "mark mark-verdict" }, icon(verdictIcon(scan.verdict)), verdict));
+  if (scan.warnings > 0) marks.push(h("span", { class: "mark mark-warning" }, icon("warning"), h("span", {}, t("row.warnings", { count: scan.warnings }))));
+  if (verdict) marks.push(h("span", { class: "mark mark-verdict" }, icon(verdictIcon(scan.verdict)), h("span", {}, verdict)));
   return [
     h("span", { class: "row-sign" }, icon(standing(scan))),
     h(

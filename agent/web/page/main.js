@@ -2,10 +2,11 @@
 
 import * as api from "./api.js";
 import { showDevice } from "./device.js";
-import { button, fill, h, icon } from "./dom.js";
+import { button, fill, h, icon, keepFocus } from "./dom.js";
 import { listen, showHelp } from "./keys.js";
 import { List } from "./list.js";
 import { Live } from "./live.js";
+import { showOverview } from "./overview.js";
 import { ScanView } from "./scan.js";
 import { Scans } from "./scans.js";
 import { showSignIn, signInWords, tokenFromAddress } from "./signin.js";
@@ -13,6 +14,7 @@ import { applyTexts, currentLanguage, languages, loadTexts, setLanguage, t } fro
 import { standing, standingWords } from "./wording.js";
 
 const ANNOUNCE_AFTER_MS = 600; // several scans that come at once are said in one sentence
+const FAR_APART_MS = 12 * 3600 * 1000;
 
 const at = (id) => document.getElementById(id);
 const content = at("content");
@@ -23,6 +25,7 @@ const page = { session: null, status: null, line: "starting", fresh: [], announc
 
 const scans = new Scans((fresh) => {
   list.changed(fresh);
+  if (document.body.dataset.view === "list") showStart();
   if (fresh.length) arrived(fresh);
 });
 
@@ -74,8 +77,16 @@ async function begin(said = null, ended = false) {
   at("list").hidden = false;
   buildTools();
   live.open();
-  await Promise.all([scans.reset(), api.status().then(takeStatus, () => {})]);
+  await api.status().then(takeStatus, () => {});
+  await scans.reset(page.status === null || clocksAgree(page.status));
+  list.build();
   route();
+}
+
+/** Whether "today" means the same here and on the device; where it may not, all scans are shown. */
+function clocksAgree(status) {
+  const there = Date.parse(status.started_at) + status.uptime_s * 1000;
+  return status.clock_trusted && Math.abs(Date.now() - there) < FAR_APART_MS;
 }
 
 function askToSignIn({ said = null, ended = false } = {}) {
@@ -119,7 +130,7 @@ function route() {
   const before = document.body.dataset.view;
   document.body.dataset.view = scan ? "scan" : location.hash === "#/device" ? "device" : "list";
   if (scan) {
-    const id = decodeURIComponent(scan[1]);
+    const id = decoded(scan[1]);
     list.mark(id);
     view.open(id);
     return;
@@ -135,8 +146,17 @@ function route() {
   if (before !== "start") list.focus();
 }
 
+/** What an address says; as it stands where somebody mistyped it. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function showStart() {
-  fill(content, h("div", { class: "empty" }, icon("list"), h("h2", {}, t("start.choose")), h("p", {}, t("start.hint"))));
+  keepFocus(content, () => showOverview(content, scans, (id) => go(`#/scan/${encodeURIComponent(id)}`)));
 }
 
 function step(by) {

@@ -26,7 +26,7 @@ export function showResult(container, answer) {
     ),
     riskScale(diagnosis.melanoma_risk, operating),
     h("div", { class: "advice" }, h("h4", {}, t("result.recommendation")), h("p", { lang: advice.lang }, advice.text)),
-    h("div", { class: "advice" }, h("h4", {}, t("result.suggestion")), h("p", {}, t("result.suggested", { name: className(diagnosis.primary), share: percent(diagnosis.confidence) }))),
+    h("div", { class: "advice is-line" }, h("h4", {}, t("result.suggestion")), h("p", {}, t("result.suggested", { name: className(diagnosis.primary), share: percent(diagnosis.confidence) }))),
   );
 }
 

@@ -156,8 +156,14 @@ export class ScanView {
     verdict.hidden = scan.state === "received";
     verdict.setAttribute("aria-labelledby", "verdict-title");
     this.#verdicts.show(scan, this.#tell.may());
-    keepFocus(details, () => showDetails(details, scan, [[t("files.original"), scan.links.image], [t("files.overlay"), scan.links.overlay]]), ["origin"]);
+    keepFocus(details, () => showDetails(details, scan, this.#files(scan)), ["origin"]);
     printSheet(this.#sheet, scan, this.#isDemo());
+  }
+
+  /** Links to the scan's files: [words, address]; a person may not have all of them. */
+  #files(scan) {
+    const exports = scan.answer && scan.links.image ? ["dicom", "fhir", "json"].map((format) => [t("files.export", { format: format.toUpperCase() }), api.exportUrl(scan.scan_id, format)]) : [];
+    return [[t("files.original"), scan.links.image], [t("files.overlay"), scan.links.overlay], ...exports];
   }
 
   #head(head, scan) {

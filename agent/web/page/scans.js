@@ -104,7 +104,10 @@ export class Scans {
     const last = this.items.at(-1);
     const beyond = isNew && !this.complete && last && scan.seq < last.seq;
     const before = this.get(scan.scan_id)?.state;
-    if (beyond || (this.#since && scan.received_at < this.#since) || !this.#put(scan)) return;
+    // A scan newer than all that are known is shown whatever the device's clock says of its time.
+    const newest = this.items.length === 0 || scan.seq > this.items[0].seq;
+    const earlier = isNew && !newest && this.#since && scan.received_at < this.#since;
+    if (beyond || earlier || !this.#put(scan)) return;
     const ended = scan.state !== "received" && (isNew || before === "received");
     this.#changed(ended ? [scan] : []);
   }

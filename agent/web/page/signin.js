@@ -9,7 +9,7 @@ export function tokenFromAddress() {
   const match = /^#token=([^&]+)$/.exec(location.hash);
   if (!match) return null;
   history.replaceState(null, "", location.pathname);
-  return decodeURIComponent(match[1]);
+  return match[1]; // a token's letters need no escaping
 }
 
 /** What to say of a refused sign-in. */

@@ -81,7 +81,7 @@ export class Verdicts {
   #build() {
     fill(
       this.#container,
-      h("h3", { class: "part-title", id: "verdict-title", tabindex: "-1", data: { focus: "title" } }, t("verdict.title")),
+      h("div", { class: "verdict-head" }, h("h3", { class: "part-title", id: "verdict-title" }, t("verdict.title")), this.standing ? null : h("p", { class: "hint" }, t("verdict.none"))),
       this.#standingLine(),
       this.#messageLine(),
       this.#mayJudge ? this.#actions() : h("p", { class: "hint" }, t("verdict.role")),
@@ -92,7 +92,7 @@ export class Verdicts {
 
   #standingLine() {
     const { standing } = this;
-    if (!standing) return h("p", { class: "standing is-none" }, t("verdict.none"));
+    if (!standing) return null;
     const by = this.#pending ? t("verdict.saving") : t("verdict.by", { who: standing.by ?? t("verdict.somebody"), when: dateTime(standing.given_at) });
     return h(
       "div",
@@ -118,15 +118,18 @@ export class Verdicts {
 
   #actions() {
     const suggested = this.#scan.answer?.diagnosis.primary;
+    const { standing } = this;
+    const confirmed = standing?.diagnosis === suggested && standing?.source === "clinician" && !this.#pending;
     const pressed = (kind) => ({ "aria-expanded": String(this.#chooser?.kind === kind), "aria-disabled": this.#pending ? "true" : null });
     return h(
       "div",
       { class: "actions" },
       suggested &&
+        !confirmed &&
         button(t("verdict.confirm", { name: className(suggested) }), () => this.#give(suggested, "clinician", null), { name: "check", kind: "primary wide", focus: "confirm", "aria-disabled": this.#pending ? "true" : null }),
       button(suggested ? t("verdict.correct") : t("verdict.own"), () => this.#choose("correct"), { name: "pen", focus: "correct", ...pressed("correct") }),
       button(t("verdict.histopathology"), () => this.#choose("histopathology"), { name: "lab", focus: "histopathology", ...pressed("histopathology") }),
-      this.standing && button(t("verdict.withdraw"), () => this.#give(null, this.standing.source, null), { kind: "quiet", focus: "withdraw", "aria-disabled": this.#pending ? "true" : null }),
+      standing && button(t("verdict.withdraw"), () => this.#give(null, standing.source, null), { kind: "quiet", focus: "withdraw", "aria-disabled": this.#pending ? "true" : null }),
     );
   }
 

@@ -73,7 +73,7 @@ class StandIn:
             self._app(),
             host="127.0.0.1",
             port=self.port,
-            log_level="error",
+            log_level="critical",
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
@@ -94,6 +94,11 @@ class StandIn:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._server.serve())
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 
     # What a test does

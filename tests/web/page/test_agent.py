@@ -119,6 +119,11 @@ def test_a_capture_of_twelve_megapixels(real: Served, open_page: Callable[..., P
     assert page.evaluate("document.querySelector('.picture').naturalWidth") <= 1600
     page.locator("summary", has_text="Model, software and picture").click()
     assert "4000 × 3000 pixels" in page.inner_text(".facts")
+    files = page.locator(".files a")
+    assert files.all_inner_texts()[2:] == ["Export: DICOM", "Export: FHIR", "Export: JSON"]
+    for number in range(files.count()):
+        answer = page.request.get(f"{real.address}{files.nth(number).get_attribute('href')}")
+        assert answer.status == 200, (answer.url, answer.text())
     for _ in range(6):
         page.keyboard.press("+")
     until(page, "document.querySelector('.picture').naturalWidth === 4000", 20.0)

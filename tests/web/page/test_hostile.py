@@ -11,7 +11,7 @@ from tests.web.page import scenes
 from tests.web.page.stand_in import StandIn
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Dialog, Page
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -46,7 +46,12 @@ def test_hostile_names_are_shown_as_they_are(agent: StandIn, sign_in: Callable[.
     agent.status["device_id"] = agent.status["rungs"][0]["name"] = agent.status["cloud"]["phase"] = HOSTILE[0]
     page = sign_in(locale=language, viewport={"width": 1280, "height": 2400})
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+
+    def hear(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", hear)
     for scan, refused, name in zip(agent.scans[::2], agent.scans[1::2], HOSTILE, strict=True):
         page.goto(f"/#/scan/{refused['scan_id']}")
         page.wait_for_selector(".rejected-why")

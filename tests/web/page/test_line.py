@@ -121,6 +121,11 @@ def test_a_wrong_token_is_refused_with_a_clear_word(agent: StandIn, open_page: C
     assert page.evaluate("document.activeElement.id") == "token"
 
 
+def test_an_address_that_is_mistyped_breaks_nothing(agent: StandIn, sign_in: Callable[..., Page]) -> None:
+    page = sign_in("#/scan/%E0%A4%A")
+    page.wait_for_selector("text=The device does not know this scan.")
+
+
 def test_a_page_opened_before_the_agent_is_there_waits_for_it(agent: StandIn, open_page: Callable[..., Page]) -> None:
     page = open_page(agent.url)
     page.route("**/api/v1/session", lambda route: route.abort())

@@ -122,6 +122,24 @@ def test_what_is_being_read_stays_in_its_place_when_new_scans_come(
     _row(page, "P-60").wait_for()
 
 
+def test_a_device_whose_clock_is_wrong_hides_no_scan(agent: StandIn, sign_in: Callable[..., Page]) -> None:
+    agent.status |= {"clock_trusted": False, "started_at": "1970-01-01T00:00:10.000Z", "uptime_s": 60.0}
+
+    def in_1970(seq: int) -> scenes.Json:
+        scan = scenes.answered(seq, patient=f"P-{seq}")
+        return {**scan, "received_at": f"1970-01-01T00:00:{seq:02d}.000Z", "clock_trusted": False}
+
+    agent.add(in_1970(20), tell=False)
+    page = sign_in()
+    _row(page, "P-20").wait_for()
+    assert page.get_by_role("button", name="All").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Today").click()
+    page.wait_for_selector("text=No scans yet today.")
+    agent.add(in_1970(21))
+    _row(page, "P-21").click()
+    page.wait_for_selector("text=The device's clock was not set")
+
+
 def test_several_scans_are_announced_in_one_sentence(agent: StandIn, sign_in: Callable[..., Page]) -> None:
     page = sign_in()
     for seq in range(1, 4):

@@ -99,6 +99,13 @@ def test_the_code_never_builds_markup_out_of_text() -> None:
     assert not re.search(r"(?i)\son\w+=|\sstyle=|<style|javascript:|<script(?![^>]* src=)", SKELETON)
 
 
+def test_every_module_is_fetched_at_once_and_not_one_after_the_other() -> None:
+    preloaded = re.findall(r'<link rel="modulepreload" href="/page/([^"]+)">', SKELETON)
+    assert sorted([*preloaded, "main.js"]) == sorted(CODE)
+    styles = re.findall(r'<link rel="stylesheet" href="/page/([^"]+)">', SKELETON)
+    assert sorted(styles) == sorted(path.relative_to(PAGE).as_posix() for path in PAGE.rglob("*.css"))
+
+
 def test_nothing_is_asked_of_another_machine() -> None:
     for path in PAGE.rglob("*"):
         if path.suffix in {".js", ".css", ".html"}:

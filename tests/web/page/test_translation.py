@@ -14,6 +14,7 @@ from agent.answer.scan import CalibrationState
 from agent.intake import colours, decode, dicom
 from agent.intake.reasons import SENTENCES, Reason, Rejection
 from agent.intake.sidecar import parse_sidecar
+from agent.standards.folder import ExportState
 from agent.web import status as device
 from agent.web.models import CalibrationInfo, DermoscopeInfo, DiskInfo
 from agent.web.status import NO_CLOUD
@@ -37,7 +38,7 @@ def _blank(brightness: float, contrast: float) -> str:
 
 
 def _filled() -> dict[str, str]:
-    parts = {
+    parts: dict[Reason, dict[str, object]] = {
         Reason.TOO_MANY_BYTES: {"size": 90, "limit": 64},
         Reason.TOO_MANY_PIXELS: {"width": 9000, "height": 9000, "limit": 25},
         Reason.UNSUPPORTED: {"kind": "JPEG, 12 bits"},
@@ -82,7 +83,10 @@ def _of_the_device() -> list[str]:
         folder_ok=False,
         calibration=CalibrationInfo(state=CalibrationState.NONE, profile_id=None, age_days=None, warnings=[]),
     )
-    agent = SimpleNamespace(setting=lambda: SimpleNamespace(ladder=SimpleNamespace(ready=False)))
+    folder = ExportState(trouble="/mnt/share is not there", given_up=2)
+    agent = SimpleNamespace(
+        setting=lambda: SimpleNamespace(ladder=SimpleNamespace(ready=False)), warnings=lambda: folder.warnings
+    )
     disk = DiskInfo(free_mb=0, quota_mb=1, used_mb=1, full=True)
     return device._warnings(cast("Any", agent), [lost], disk, dead=2, trusted=False)
 
