@@ -10,7 +10,7 @@ ROOMS := agent engines calibration build training
 .PHONY: help demo setup test-tools test test-all test-long check lint format types imports bench bench-build bench-calibration bench-sync bench-api profile soak trace package install clean
 
 help: ## show this menu
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 # Two levels in one folder: what the agent needs (no torch), and everything.
 $(VENV)/.agent: $(RECIPE)

@@ -23,9 +23,10 @@ from agent.blame import CrashLedger
 from agent.carrying import Carried, Ended, Finished, Load, Turns, give_up
 from agent.intake.capture import Arrival, Capture, Unusable
 from agent.intake.reasons import Reason, Rejection, refuse
-from agent.intake.sidecar import Sidecar, read_sidecar
+from agent.intake.sidecar import Sidecar
 from agent.pace import Pace
 from agent.publish import publish
+from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import SpaceGuard
 from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
 from engines.backend import EngineError
@@ -52,6 +53,9 @@ MAX_BROKEN_OFF: Final = 16
 FULL_RETRY_S: Final = 5.0
 REQUESTS: Final = 4
 """Requests of the API in work at once, at most: analysts that are left for a folder's captures."""
+HAND_OVER_S: Final = 0.001
+"""For the thread that waits for an answer to take it, before this one is busy with the result's files: Python would let
+it have its turn after 5 ms."""
 REQUESTS_SHARE: Final = 0.1
 """Of a deadline, that a folder's capture may find itself waiting for requests that were begun before it came."""
 
@@ -228,7 +232,7 @@ class Analysts:
             raise refuse(Reason.CRASHED_ANALYSIS, times=MAX_CRASHES)
 
         def sidecar() -> Sidecar:
-            return read_sidecar(arrival.path)
+            return read_kept_sidecar(arrival.path, self._store.seal)
 
         faults = 0
         while True:
@@ -288,5 +292,6 @@ class Analysts:
         )
         if carried.ended is not None:
             carried.ended.set_result(Ended(claim.scan_id, finished))
+            time.sleep(HAND_OVER_S)
         if self._on_finished is not None:
             self._on_finished(finished)

@@ -32,10 +32,12 @@ if [ "$level" = everything ]; then
     pip install --quiet --no-deps -c constraints.txt torchvision timm \
       tensorrt_rtx_cu13_libs tensorrt_rtx_cu13_bindings
   fi
-  # The official AsyncAPI parser; where it cannot be installed its test says that it is skipped.
+  # The official AsyncAPI parser and axe-core; where they cannot be installed their tests say that they are skipped.
   if command -v npm >/dev/null; then
-    npm install --silent --no-audit --no-fund --no-package-lock --prefix tests/messages/parser ||
-      say "the AsyncAPI parser could not be installed; its test will be skipped"
+    for tool in tests/messages/parser tests/web/page/axe; do
+      npm install --silent --no-audit --no-fund --no-package-lock --prefix "$tool" ||
+        say "what $tool needs could not be installed; its tests will be skipped"
+    done
   fi
   touch "$folder/.agent" "$folder/.everything"
 else

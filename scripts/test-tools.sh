@@ -9,6 +9,7 @@ tools=(
   "mosquitto_sub mosquitto-clients -"
   "nats-server nats-server nats-server"
   "ip iproute2 -"
+  "chromium chromium -"
 )
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 found() { # one of the programs between the bars

@@ -99,8 +99,8 @@ def _forget_old(config: Config, path: Path) -> dict[str, Any]:
 
 def _give_up(config: Config, path: Path, key_id: str) -> dict[str, Any]:
     """Note a key as lost, in a database that no agent has open."""
+    from agent.records import giving_up
     from agent.records.audit import SHELL, Actor, AuditAction, append, entry
-    from agent.records.keeping import giving_up
     from agent.records.keeping.owning import become_owner
     from agent.records.opening import StateLock, connect
     from agent.records.replacing import DATABASE

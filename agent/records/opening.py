@@ -11,11 +11,10 @@ from pathlib import Path
 
 from agent.config import ConfigError
 from agent.messages.envelope import Sender
-from agent.records import audit, quarantine, scans, sqlite_version, verdicts
+from agent.records import audit, giving_up, quarantine, scans, sqlite_version, verdicts
 from agent.records.erasures import erased
 from agent.records.errors import StoreError
-from agent.records.keeping import giving_up
-from agent.records.keeping.giving_up import Kept
+from agent.records.giving_up import Kept
 from agent.records.replacing import DATABASE, take_into_use
 from agent.records.results import RESULTS_DIR, open_results, sync_folder
 from agent.records.salvage import MAGIC, salvage
@@ -201,7 +200,8 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
         damaged = quarantine.pending(state_dir)
         if damaged is not None:
             saved = salvage(damaged / DATABASE, connection)
-            giving_up.reduce(connection, state_dir, erased(state_dir), Kept.ERASED)  # an older state may have come
+            if giving_up.reduce(connection, state_dir, erased(state_dir), Kept.ERASED):  # older states may have come
+                connection.execute("VACUUM")
             saved["events built again"] = scans.post_missing_events(connection, sender) + verdicts.post_missing_events(
                 connection, sender
             )

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.config import ConfigError
+from agent.credentials import handed_over
 from agent.records.checkpoint import Rarely
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def read_seal(path: Path | None) -> Seal:
 def read_secrets(path: Path) -> list[bytes]:
     """The secrets of a key file, the newest first. Raises ConfigError."""
     try:
-        with path.open("rb") as file:
+        with handed_over(path).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(_MOST_BYTES) if stat.S_ISREG(mode) else b""
     except FileNotFoundError as error:

@@ -26,7 +26,7 @@ from agent.records.cloud_side import CloudSide, Posting
 from agent.records.connection import Connection
 from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan, VerdictRefused
 from agent.records.ground_truth import GroundTruthOutcome
-from agent.records.keeping.side import KeepingSide
+from agent.records.keeping_side import KeepingSide
 from agent.records.opening import StateLock, open_database
 from agent.records.outbox import OutboxRow, OutboxStats
 from agent.records.queries import Counts, Unfinished, Unpublished

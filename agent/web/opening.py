@@ -46,7 +46,7 @@ class Web:
         """Put everything in its place; nothing is answered yet."""
         access = agent.config.device.state_dir / FOLDER
         tokens = Tokens(access)
-        broadcast, figures, uploads = Broadcast(), Figures(), Uploads(agent.config.device.state_dir)
+        broadcast, figures, uploads = Broadcast(), Figures(), Uploads(agent.config.device.state_dir, agent.store.seal)
         self._rarely = Rarely(log, 300.0)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="web")
         self._refused = RefusedSignIns(

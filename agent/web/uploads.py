@@ -9,7 +9,6 @@ answer is taken up at the next start, whether or not there is an interface then.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -22,9 +21,10 @@ from typing import Any, Final
 from agent.intake.capture import Capture, FileStamp
 from agent.intake.entry import ChangedError, read_once
 from agent.intake.reasons import Reason, refuse
-from agent.intake.sidecar import read_sidecar
 from agent.records.errors import AlreadyTerminal
 from agent.records.results import FILE_MODE, FOLDER_MODE, TEMPORARY, sync_folder
+from agent.records.sealing import PLAIN, Seal
+from agent.records.sidecars import read_kept_sidecar, sidecar_bytes
 from agent.records.space import UPLOADS_DIR
 from agent.records.store import Store
 
@@ -40,8 +40,10 @@ _SCOPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 class Uploads:
     """The folder of uploads. Any thread may call it, for one content one at a time."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, seal: Seal = PLAIN) -> None:
+        """``seal``: what sidecars are written and read with."""
         self.folder = state_dir / UPLOADS_DIR
+        self._seal = seal
 
     def keep(self, data: bytes, sha256: str, kind: str, dermoscope_id: str, about: Mapping[str, Any]) -> Capture:
         """Write a picture and whose it is: whole under their names when this returns, durable after `sync`.
@@ -62,7 +64,7 @@ class Uploads:
             sync_folder(self.folder)
         path = folder / f"{sha256}{SUFFIXES[kind]}"
         # Whose it is first: a picture is never there without it.
-        _write(path.with_suffix(".json"), json.dumps(dict(about), ensure_ascii=False).encode())
+        _write(path.with_suffix(".json"), sidecar_bytes(about, sha256, self._seal))
         return Capture(path, dermoscope_id, _write(path, data), data, sha256)
 
     def sync(self, path: Path) -> None:
@@ -85,7 +87,7 @@ class Uploads:
             for suffix in SUFFIXES.values():
                 path = scope / f"{sha256}{suffix}"
                 if path.exists():
-                    return read_sidecar(path).patient_id
+                    return read_kept_sidecar(path, self._seal).patient_id
         return None
 
     def take_up(self, store: Store, deliver: Callable[[Capture], None]) -> int:

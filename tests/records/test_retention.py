@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.records.keeping import giving_up, retention
+from agent.records import giving_up
+from agent.records.giving_up import Kept
+from agent.records.keeping import retention
 from agent.records.keeping.files import remove_listed
-from agent.records.keeping.giving_up import Kept
 from agent.records.keeping.retention import GivenUp, Retention
 from agent.records.results import write_results
 from agent.records.space import Space, SpaceGuard

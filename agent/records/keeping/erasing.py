@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from agent.records import giving_up
 from agent.records.audit import SHELL, AuditAction
 from agent.records.erasures import note_erasures
 from agent.records.errors import StoreError
-from agent.records.keeping import giving_up
+from agent.records.giving_up import Kept
 from agent.records.keeping.files import remove_listed, write_again
-from agent.records.keeping.giving_up import Kept
 from agent.records.keeping.patients import scans_of, unfinished_of
 from agent.records.store import Store
 
@@ -75,7 +75,7 @@ def erase(store: Store, state_dir: Path, export_folder: Path | None, patient_id:
     detail = {"scans": len(scan_ids), "exported_files": exported, "databases": databases}
     store.audit(AuditAction.ERASE, who, SHELL, None, detail).result()
     log.info("a patient was erased: %d scans", len(scan_ids))
-    return Erased(len(scan_ids), unfinished_of(state_dir, patient_id), exported, databases, scrub(store))
+    return Erased(len(scan_ids), unfinished_of(state_dir, patient_id, store.seal), exported, databases, scrub(store))
 
 
 def scrub(store: Store) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from agent.records.keeping import giving_up
+from agent.records import giving_up
 from agent.records.results import sync_folder, write_results
 from agent.records.store import Store
 

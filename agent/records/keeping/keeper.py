@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Final
 
 from agent.config import Config
-from agent.intake.sidecar import read_sidecar
 from agent.records import queries
 from agent.records.checkpoint import Rarely
 from agent.records.errors import StoreError
@@ -22,6 +21,7 @@ from agent.records.keeping.integrity import Integrity
 from agent.records.keeping.retention import Report, Retention
 from agent.records.orders import EraseOrder, RetentionOrder
 from agent.records.sealed_rows import point_to
+from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import UPLOADS_DIR, SpaceGuard
 from agent.records.store import Store
 
@@ -127,8 +127,8 @@ class Keeper:
                 picture = next((path for path in folder.glob(f"{sidecar.stem}.*") if path.suffix != ".json"), None)
                 if picture is None or (scan_id := known.get(bytes(picture))) is None:
                     continue
-                said = {name: value for name, value in asdict(read_sidecar(picture)).items() if name != "warning"}
-                fields = {name: str(value) for name, value in said.items() if value is not None}
+                said = asdict(read_kept_sidecar(picture, self._store.seal))
+                fields = {name: str(value) for name, value in said.items() if name != "warning" and value is not None}
                 self._store.add_metadata(scan_id, fields).result()
                 sidecar.unlink(missing_ok=True)
 

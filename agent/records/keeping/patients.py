@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from agent.intake.sidecar import read_sidecar
 from agent.records import ground_truth, verdicts
 from agent.records.reading import open_reading
 from agent.records.results import RESULTS_DIR
 from agent.records.sealed_rows import seal_of
 from agent.records.sealing import Seal, same_patient
+from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import UPLOADS_DIR
 
 README: Final = """What this device keeps of one patient.
@@ -57,7 +57,7 @@ def scans_of(state_dir: Path, patient_id: str, seal: Seal | None = None) -> list
             )
         }
         found |= {seq: scan_id for seq, scan_id, said in _plain(db) if same_patient(str(said or "")) == wanted}
-        for picture in _uploads_of(state_dir, wanted):
+        for picture in _uploads_of(state_dir, wanted, seal):
             row = db.execute(
                 "SELECT seq, scan_id FROM main.scans WHERE path_bytes = ? AND state <> 'received'",
                 (os.fsencode(picture),),
@@ -67,7 +67,7 @@ def scans_of(state_dir: Path, patient_id: str, seal: Seal | None = None) -> list
     return [scan_id for _, scan_id in sorted(found.items())]
 
 
-def unfinished_of(state_dir: Path, patient_id: str) -> int:
+def unfinished_of(state_dir: Path, patient_id: str, seal: Seal) -> int:
     """How many pictures of a patient are not answered yet, of those that came by the API."""
     wanted = same_patient(patient_id)
     with open_reading(state_dir) as db:
@@ -76,7 +76,7 @@ def unfinished_of(state_dir: Path, patient_id: str) -> int:
                 "SELECT 1 FROM main.scans WHERE path_bytes = ? AND state <> 'received'", (os.fsencode(picture),)
             ).fetchone()
             is None
-            for picture in _uploads_of(state_dir, wanted)
+            for picture in _uploads_of(state_dir, wanted, seal)
         )
 
 
@@ -126,10 +126,10 @@ def _plain(db: sqlite3.Connection) -> Iterator[tuple[int, str, Any]]:
     )
 
 
-def _uploads_of(state_dir: Path, wanted: str) -> Iterator[Path]:
+def _uploads_of(state_dir: Path, wanted: str, seal: Seal) -> Iterator[Path]:
     """Pictures that came by the API whose sidecar names a patient."""
     for sidecar in sorted((state_dir / UPLOADS_DIR).glob("*/*.json")):
-        said = read_sidecar(sidecar.with_suffix(".jpg")).patient_id
+        said = read_kept_sidecar(sidecar.with_suffix(".jpg"), seal).patient_id
         if said is not None and same_patient(said) == wanted:
             yield from (path for path in sidecar.parent.glob(f"{sidecar.stem}.*") if path.suffix in {".jpg", ".png"})
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from agent.config import ConfigError
-from agent.records import audit, audit_reading
+from agent.records import audit, audit_reading, giving_up
 from agent.records.audit import SHELL, Actor, AuditAction
 from agent.records.erasures import erased
 from agent.records.errors import StoreError
-from agent.records.keeping import giving_up
+from agent.records.giving_up import Kept
 from agent.records.keeping.backup import TABLES, BackupError, described, sha256_of
-from agent.records.keeping.giving_up import Kept
 from agent.records.opening import StateLock, connect, find_damage
 from agent.records.replacing import READY, take_into_use
 from agent.records.results import RESULTS_DIR, sync_folder

@@ -19,13 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from agent.records import giving_up
 from agent.records.audit import AGENT, AuditAction
 from agent.records.checkpoint import Rarely
 from agent.records.errors import StoreClosed, StoreError
-from agent.records.keeping import giving_up
+from agent.records.giving_up import Kept
 from agent.records.keeping.calendar import Calendar
 from agent.records.keeping.files import remove_listed, write_again
-from agent.records.keeping.giving_up import Kept
 from agent.records.results import TEMPORARY
 from agent.records.space import DISK_RESERVE_BYTES, SpaceGuard
 from agent.records.store import Store

@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from typing_extensions import Self
 
@@ -27,6 +27,13 @@ from tests.web.page.scenes import Json, moment, picture, status, summary
 
 PAGE = Path(agent.web.__file__).parent / "page"
 TOKEN = "dse_the-tests-own-token"  # noqa: S105 - nobody's
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+}
 COOKIE = "dermascan_session"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -141,7 +148,7 @@ class StandIn:
         guarded = self._guarded
         return Starlette(
             routes=[
-                Route("/", self._index),
+                Route("/", self._static),
                 Route("/page/{path:path}", self._static),
                 Route(f"{api}/session", self._session, methods=["GET", "POST", "DELETE"]),
                 Route(f"{api}/status", guarded(lambda _: JSONResponse(self.status))),
@@ -169,13 +176,12 @@ class StandIn:
 
         return guard
 
-    def _index(self, _: Request) -> Response:
-        return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": POLICY})
-
-    def _static(self, request: Request) -> Response:
-        path = PAGE / request.path_params["path"]
+    async def _static(self, request: Request) -> Response:
+        path = PAGE / request.path_params.get("path", "index.html")
         headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
-        return FileResponse(path, headers=headers) if path.is_file() else problem(404, "not-found")
+        if not path.is_file():
+            return problem(404, "not-found")
+        return Response(path.read_bytes(), headers=headers, media_type=TYPES[path.suffix])
 
     async def _session(self, request: Request) -> Response:
         if request.method == "POST":
