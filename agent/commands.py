@@ -10,7 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-from agent.config import ConfigError, load_config
+from agent.config import Config, ConfigError, load_config
 from agent.exits import EXIT_FAILED, EXIT_OK
 from engines.backend import BundleError
 
@@ -33,14 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.daemon import Daemon
     from agent.memory import give_memory_back
     from agent.records.store import StoreError
+    from agent.reload import Reloads
+    from agent.upkeep import logs
     from agent.upkeep.notify import LIMIT_S, Notifier, Watchdog, attend
 
     give_memory_back()
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    lines = logs.start((), verbose=arguments.verbose)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     notifier = Notifier.from_environment()
     stop = threading.Event()
@@ -48,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         daemon = Daemon(load_config(arguments.config))
+        lines.scrub(captures_in(daemon.config))
         daemon.start()
     except StoreError as error:
         notifier.status(str(error))
@@ -61,6 +61,18 @@ def run(arguments: argparse.Namespace) -> int:
     # No answer takes longer than its deadline, the last rung's grace and a golden image.
     limit_s = LIMIT_S + 2 * daemon.config.inference.deadline_s
     watchdog = Watchdog({}, limit_s, notifier=notifier)
+    reloads = Reloads(arguments.config, daemon.config, daemon.parts, lambda config: lines.scrub(captures_in(config)))
+    signal.signal(signal.SIGHUP, reloads.ask)
+    reloads.start()
     attend(stop, notifier, watchdog, ready=lambda: daemon.wait_ready(0.0))
+    reloads.stop()
     daemon.stop()
+    lines.close()
     return EXIT_OK
+
+
+def captures_in(config: Config) -> tuple[Path, ...]:
+    """Where captures lie, whose names no line of the log may hold (F30)."""
+    from agent.records.space import UPLOADS_DIR
+
+    return (*(scope.folder for scope in config.dermoscopes), config.device.state_dir / UPLOADS_DIR)

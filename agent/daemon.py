@@ -25,7 +25,7 @@ from agent.blame import CrashLedger
 from agent.config import Config
 from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.picture import DecodeLimits
-from agent.messages.envelope import Sender
+from agent.linking import Link
 from agent.model import RunningModel
 from agent.publish import publish_again
 from agent.records.keeping.keeper import Keeper
@@ -33,11 +33,13 @@ from agent.records.sealing import read_seal
 from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
+from agent.reload import Parts
 from agent.upkeep.audit_watch import AuditWatch
 from agent.upkeep.colour_watches import ColourWatches
 from agent.upkeep.rounds import Rounds
 from agent.watching import Watches
 from agent.web.uploads import Uploads
+from calibration.shelf.clock import RELEASED
 from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
 from engines.bundle import Bundle
@@ -52,21 +54,11 @@ log = logging.getLogger(__name__)
 
 DECODING: Final = 2
 """Pictures that may be held at their full size at one time: 36 MB each at 12 megapixels."""
-RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
-"""No clock that shows an earlier time than this software's own can be right (F16)."""
 
 
 def clock_trusted() -> bool:
     """Whether the wall clock can be right; a Jetson without an RTC battery boots in 1970."""
     return datetime.now(timezone.utc) >= RELEASED
-
-
-def _both(one: Callable[[], None], other: Callable[[], None]) -> Callable[[], None]:
-    def do() -> None:
-        one()
-        other()
-
-    return do
 
 
 class Daemon:
@@ -110,6 +102,7 @@ class Daemon:
             raise
         self._colour_watches = ColourWatches(self._store)
         self._space = SpaceGuard(config.device.state_dir, config.store.quota_mb)
+        self._link = Link(self._store, clock_trusted)
         self._keeper = Keeper(self._store, config, self._space, clock_trusted)
         self._setting = Setting(
             bundle=self._model.serving.bundle,
@@ -121,13 +114,7 @@ class Daemon:
             software_version=__version__,
             clock=lambda: datetime.now(timezone.utc),
             clock_trusted=clock_trusted,
-            colours=ShelfColours(
-                Shelf(config.device.state_dir / SHELF),
-                require=config.calibration.require,
-                clock=lambda: datetime.now(timezone.utc),
-                clock_trusted=clock_trusted,
-                drift=self._colour_watches.warnings,
-            ),
+            colours=self._colours(config),
             decoding=threading.BoundedSemaphore(DECODING),
             pseudonym=self._pseudonyms.of if self._pseudonyms else None,
         )
@@ -153,9 +140,10 @@ class Daemon:
         self._watches.start()
         self._spool = Spool(self._store, config.device.state_dir, self._stop, self._keeper.doers)
         self._spool.start()
-        self._sync = self._start_sync()
         if self._web is not None:
-            self._store.on_posted = _both(self._store.on_posted, self._web.posted)
+            self._link.heard = self._web.posted
+        self._link.use(config)
+        if self._web is not None:
             self._web.start()
         self._upkeep = Rounds((*self._keeper.first, self._finish_files, self._take_up), self._jobs(), self._stop)
         self._upkeep.start()
@@ -176,20 +164,40 @@ class Daemon:
             inference.models,
             None if inference.bundle is None else (bundle.label, bundle.model_sha256),
         )
-        sync = () if self._sync is None else (self._sync.start,)  # does nothing while it lives (F22)
         export = () if self._export is None else (self._export.look,)
         web = () if self._web is None else (self._web.start, self._web.look_after)  # nor does this
         watches = (self._watches.replace_dead, self._watches.resolve_lost)
-        return (*watches, self._analysts.try_again, *sync, *web, *export, audit.look, *self._keeper.jobs)
+        return (*watches, self._analysts.try_again, self._link.keep, *web, *export, audit.look, *self._keeper.jobs)
 
-    def _start_sync(self) -> Publisher | None:
-        config = self.config
-        if config.mqtt is None:
-            return None
-        from agent.sync.opening import start_sync  # only where it is wanted: it brings paho
+    def _colours(self, config: Config) -> ShelfColours:
+        return ShelfColours(
+            Shelf(config.device.state_dir / SHELF),
+            require=config.calibration.require,
+            clock=lambda: datetime.now(timezone.utc),
+            clock_trusted=clock_trusted,
+            drift=self._colour_watches.warnings,
+        )
 
-        sender = Sender(config.device.clinic_id, config.device.id, __version__)
-        return start_sync(config.mqtt, sender, self._store, clock_trusted)
+    def _use_config(self, config: Config) -> None:
+        self.config = config
+
+    def _use_setting(self, config: Config) -> None:
+        self._setting = replace(self._setting, deadline_s=config.inference.deadline_s, colours=self._colours(config))
+        self._analysts.use(self._setting)
+
+    @property
+    def parts(self) -> Parts:
+        """What takes new settings over (`agent.reload`)."""
+        return Parts(
+            watches=self._watches,
+            keeper=self._keeper,
+            store=self._store,
+            space=self._space,
+            serving=lambda: (self._model.serving.bundle, self._model.serving.ladder),
+            use_setting=self._use_setting,
+            use_mqtt=self._link.use,
+            use_config=self._use_config,
+        )
 
     def _open_web(self) -> Web | None:
         if self.config.api is None:
@@ -208,7 +216,7 @@ class Daemon:
             load=self._analysts.load,
             folder_ok=self._watches.believed,
             warnings=lambda: self._keeper.warnings + (() if self._export is None else self._export.warnings()),
-            sync=lambda: None if self._sync is None else self._sync.state,
+            sync=lambda: None if self._link.publisher is None else self._link.publisher.state,
         )
         return Web(agent, self.config.api)
 
@@ -252,15 +260,14 @@ class Daemon:
         self._upkeep.join()
         self._spool.join()
         self._watches.join()
-        if self._sync is not None:
-            self._sync.stop()
+        self._link.stop()
         self._model.stop()
         self._store.close()
 
     @property
     def sync(self) -> Publisher | None:
         """Who carries the outbox to the cloud, for those who look at its state; None without ``[mqtt]``."""
-        return self._sync
+        return self._link.publisher
 
     @property
     def web_address(self) -> str | None:

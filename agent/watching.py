@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.analysts import Analysts
@@ -19,6 +20,15 @@ from agent.records.store import Store
 from agent.sections import DermoscopeSection
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Watching:
+    """A watch at work."""
+
+    watch: FolderWatch
+    thread: threading.Thread
+    stop: threading.Event
 
 
 class Watches:
@@ -37,7 +47,8 @@ class Watches:
         """``on_changed`` is told of each scan that got its sidecar after its answer."""
         self._dermoscopes, self._store, self._analysts, self._space = dermoscopes, store, analysts, space
         self._stop, self._on_changed = stop, on_changed
-        self._watches: dict[str, tuple[FolderWatch, threading.Thread]] = {}
+        self._watches: dict[str, _Watching] = {}
+        self._leaving: list[_Watching] = []
         self._looked_for: set[str] = set()
 
     def start(self) -> None:
@@ -45,15 +56,30 @@ class Watches:
         for scope in self._dermoscopes:
             self._watch(scope)
 
+    def use(self, dermoscopes: Sequence[DermoscopeSection]) -> None:
+        """Watch these folders from now on. What was taken from one that is left goes on to its end."""
+        before = {scope.id: scope for scope in self._dermoscopes}
+        self._dermoscopes = tuple(dermoscopes)
+        for scope_id in [scope_id for scope_id, scope in before.items() if scope not in dermoscopes]:
+            watching = self._watches.pop(scope_id)
+            watching.stop.set()
+            self._leaving.append(watching)
+        for scope in dermoscopes:
+            if scope.id not in self._watches:
+                self._watch(scope)
+
     def join(self) -> None:
         """Wait for the watches' end, once ``stop`` is set."""
-        for _, thread in self._watches.values():
-            thread.join()
+        watches = [*self._watches.values(), *self._leaving]
+        for watching in watches:
+            watching.stop.set()
+        for watching in watches:
+            watching.thread.join()
 
     def believed(self, dermoscope_id: str) -> bool:
         """Whether a dermoscope's folder is there, and is the one that it was (F03)."""
-        watch = self._watches.get(dermoscope_id)
-        return watch is not None and watch[0].believed
+        watching = self._watches.get(dermoscope_id)
+        return watching is not None and watching.watch.believed
 
     def _watch(self, scope: DermoscopeSection) -> None:
         known = self._store.known(scope.id)
@@ -64,8 +90,9 @@ class Watches:
         watch = FolderWatch(
             scope.folder, scope.id, self._analysts.deliver, known=is_known, on_sidecar=self._late_sidecar
         )
-        thread = threading.Thread(target=watch.run, args=(self._stop,), name=f"watch-{scope.id}", daemon=True)
-        self._watches[scope.id] = (watch, thread)
+        stop = threading.Event()
+        thread = threading.Thread(target=watch.run, args=(stop,), name=f"watch-{scope.id}", daemon=True)
+        self._watches[scope.id] = _Watching(watch, thread, stop)
         thread.start()
 
     def _late_sidecar(self, path: Path) -> None:
@@ -82,7 +109,8 @@ class Watches:
     def replace_dead(self) -> None:
         """Start a watch again that died (F02)."""
         for scope in self._dermoscopes:
-            if not self._watches[scope.id][1].is_alive() and not self._stop.is_set():
+            watching = self._watches.get(scope.id)
+            if watching is not None and not watching.thread.is_alive() and not self._stop.is_set():
                 log.error("the watch of %s died; starting it again", scope.id)
                 self._watch(scope)
 
@@ -93,7 +121,8 @@ class Watches:
         """
         missing = set()
         for row in self._store.unfinished():
-            watch = self._watches[row.dermoscope_id][0] if row.dermoscope_id in self._watches else None
+            watching = self._watches.get(row.dermoscope_id)
+            watch = None if watching is None else watching.watch
             if watch is None or self._analysts.has_in_hand(row.identity) or not watch.missing(row.path):
                 continue
             missing.add(row.scan_id)

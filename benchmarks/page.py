@@ -245,7 +245,7 @@ def measure_open_pages(agent: Running, rounds: int) -> list[Row]:
     latency = float(np.median(times[PAGES]) / np.median(times[0]))
     return [
         Row(
-            f"bursts of {BLOCK} captures, without / with {PAGES} open pages (median of {rounds}; of the rounds' ratios)",
+            f"bursts of {BLOCK} captures, without / with {PAGES} open pages ({rounds} rounds in turn)",
             f"{np.median(rates[0]):.1f} / {np.median(rates[PAGES]):.1f} captures/s; cost {(slower - 1) * 100:+.1f} %",
             "≤ 5 %",
         ),

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ class Findings:
     """Good pictures refused after so many deaths in their analysis, as is meant."""
     verdicts: int = 0
     events: Books | None = None
+    slimmed: int = 0
+    """Acknowledged events whose bytes were given up for want of room, as is meant."""
     latencies_ms: list[float] = field(default_factory=list)
     """Of the answers, in their order, as they say themselves."""
     waits_s: list[float] = field(default_factory=list)
@@ -89,7 +91,11 @@ def reconcile(scene: SoakScene, notes: Notes, right: Mapping[str, Mapping[str, f
     _captures(found, scans, notes, right)
     _files(found, scene, scans, notes)
     _once(found, "scan without exactly one result event in the outbox", _of(outbox, RESULT.type), scans)
-    found.events = read_books(scene.state, scene.ledger)
+    books = read_books(scene.state, scene.ledger)
+    with _reading(scene.state / "dermascan.db") as device:
+        gone = "SELECT count(*) FROM outbox WHERE state = 'acknowledged' AND event = x''"
+        found.slimmed = device.execute(gone).fetchone()[0]
+    found.events = replace(books, changed=books.changed - found.slimmed)
     if found.events.lost or found.events.twice or found.events.changed or found.events.waiting or found.events.dead:
         found.wrong.append(f"the outbox and the cloud's ledger differ: {found.events}")
     with _reading(scene.ledger) as cloud:
@@ -134,21 +140,36 @@ def _files(found: Findings, scene: SoakScene, scans: list[dict[str, Any]], notes
     for scan in scans:
         names = [f"{scan['scan_id']}.json", *([f"{scan['scan_id']}.png"] if scan["state"] == "answered" else [])]
         expected.update(names)
-        try:
-            file = results / names[0]
-            said = json.loads(file.read_bytes())
-            if said["image_sha256"] != scan["image_sha256"] or said["scan_id"] != scan["scan_id"]:
-                found.wrong.append(f"{names[0]}: is another scan's")
-            if (written := notes.written.get(scan["image_sha256"] or "")) is not None:
-                found.waits_s.append(file.stat().st_mtime - written.closed)
-            if len(names) > 1:
-                overlay = cv2.imdecode(np.frombuffer((results / names[1]).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-                if overlay is None:
-                    found.wrong.append(f"{names[1]}: cannot be read")
-        except (OSError, ValueError, KeyError) as error:
-            found.wrong.append(f"{names[0]}, {scan['state']}: {error!r}")
+        for name in names:
+            if not (results / name).exists():
+                found.wrong.append(f"{name}: is not there, and its scan is {scan['state']} ({scan['finished_at']})")
+                break
+        else:
+            _look_into(found, results, scan, notes)
     if more := {path.name for path in results.iterdir()} - expected:
         found.wrong.append(f"{len(more)} files in results/ that belong to no scan: {sorted(more)[:3]}")
+
+
+def _look_into(found: Findings, results: Path, scan: dict[str, Any], notes: Notes) -> None:
+    file = results / f"{scan['scan_id']}.json"
+    try:
+        said = json.loads(file.read_bytes())
+        if said["image_sha256"] != scan["image_sha256"] or said["scan_id"] != scan["scan_id"]:
+            found.wrong.append(f"{file.name}: is another scan's")
+    except (ValueError, KeyError) as error:
+        found.wrong.append(f"{file.name}: is not whole, {error!r}")
+        return
+    if scan["state"] == "answered":
+        picture = np.frombuffer(file.with_suffix(".png").read_bytes(), np.uint8)
+        if cv2.imdecode(picture, cv2.IMREAD_COLOR) is None:
+            found.wrong.append(f"{file.stem}.png: is not whole")
+    written = notes.written.get(scan["image_sha256"] or "")
+    if written is None:
+        return
+    found.waits_s.append(file.stat().st_mtime - written.closed)
+    patient = said.get("patient_id")
+    if patient != written.patient and not (patient is None and written.path in notes.renamed):
+        found.wrong.append(f"{file.name}: patient {patient} instead of {written.patient}")
 
 
 def _of(rows: list[dict[str, Any]], kind: str) -> Counter[str]:

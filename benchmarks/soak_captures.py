@@ -38,6 +38,8 @@ class Written:
     closed: float
     """Wall clock, seconds since 1970, as this process sees it."""
     manner: str
+    patient: str | None = None
+    """Of its sidecar."""
 
 
 @dataclass
@@ -48,7 +50,8 @@ class Notes:
     """By the sha256 of the content, in hex."""
     again: int = 0
     """Pictures that came once more, under another name, and must not be answered once more."""
-    renamed: int = 0
+    renamed: set[Path] = field(default_factory=set)
+    """Pictures that got another name, and so lost their sidecar."""
     sidecars: int = 0
     verdicts: dict[str, str] = field(default_factory=dict)
     """Id to scan, of each that the command said it keeps."""
@@ -115,11 +118,11 @@ class Dermoscope(threading.Thread):
         about = {"patient_id": f"P-{self._rng.randrange(1000)}", "age": self._rng.randrange(18, 95)}
         moment = self._rng.random()
         shot = self._camera.write(exposure, habit, sidecar=about if moment < 0.2 else None)
-        self._note(shot.sha256, Written(shot.path, self._motif(number), time.time(), habit.value))
+        patient = None if 0.2 <= moment <= 0.9 else str(about["patient_id"])
+        self._note(shot.sha256, Written(shot.path, self._motif(number), time.time(), habit.value, patient))
         if moment > 0.9:
             shot.path.with_suffix(".json").write_text(json.dumps(about), encoding="utf-8")
-        if not 0.2 <= moment <= 0.9:
-            self._notes.sidecars += 1
+        self._notes.sidecars += patient is not None
 
     def _cut_off(self) -> None:
         """A writer that died: half a picture for good, which is taken as it is after long stillness."""
@@ -130,7 +133,7 @@ class Dermoscope(threading.Thread):
         self._note(hashlib.sha256(half).hexdigest(), Written(path, None, time.time(), "cut off"))
 
     def _copy(self, old: Written) -> None:
-        with suppress(FileNotFoundError):  # renamed meanwhile
+        with suppress(FileNotFoundError):  # it got another name
             data = old.path.read_bytes()
             old.path.with_name(f"COPY_{time.time_ns()}{old.path.suffix}").write_bytes(data)
             self._notes.again += 1
@@ -138,7 +141,7 @@ class Dermoscope(threading.Thread):
     def _rename(self, old: Written) -> None:
         with suppress(FileNotFoundError):
             os.rename(old.path, old.path.with_name(f"MOVED_{time.time_ns()}{old.path.suffix}"))  # noqa: PTH104
-            self._notes.renamed += 1
+            self._notes.renamed.add(old.path)
 
     def _note(self, sha256: str, written: Written) -> None:
         with self._notes.lock:

@@ -48,15 +48,16 @@ def _books(soaked: Soaked) -> list[str]:
         ("… answered", found.answered),
         ("… refused", found.refused),
         ("… of these good pictures at whose analysis the agent died three times", found.by_death),
-        ("pictures written once more under another name, renamed", f"{notes.again}, {notes.renamed}"),
+        ("pictures written once more under another name, renamed", f"{notes.again}, {len(notes.renamed)}"),
         ("sidecars before or after their picture", notes.sidecars),
         ("verdicts given", found.verdicts),
         ("verdicts that the command refused, with a sentence", len(notes.not_taken)),
     ]
     if events is not None:
+        rows.append(("events acknowledged by the cloud", events.acknowledged))
+        rows.append(("… whose bytes the device gave up for want of room", found.slimmed))
         bad = (events.lost, events.twice, events.changed, events.dead)
         rows += [
-            ("events acknowledged by the cloud", events.acknowledged),
             ("events lost, twice, changed, given up", ", ".join(map(str, bad))),
             ("deliveries of the same event that the cloud passed over", events.duplicates_removed),
         ]

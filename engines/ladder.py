@@ -122,6 +122,14 @@ class Ladder:
         for rung in self.rungs:
             rung.runner.start()
 
+    def exchange(self, name: str, runner: Runner) -> None:
+        """Start another runner in place of a rung's: what that one is at fails, and is tried below."""
+        runner.start()
+        before = [rung for rung in self.rungs if rung.name == name]
+        self.rungs = tuple(Rung(name, runner) if rung in before else rung for rung in self.rungs)
+        for rung in before:
+            rung.runner.stop()
+
     def stop(self) -> None:
         """Stop every rung."""
         for rung in self.rungs:

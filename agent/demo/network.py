@@ -87,7 +87,7 @@ class Network:
                 if not data:
                     return
                 # A stream with a hole in it is never carried on.
-                whole[end] = whole[end] and self._passes(upward=end is near)
+                whole[end] = whole[end] and self._passes(upward=end is near) and self._outages == outages
                 if whole[end]:
                     other[end].sendall(data)
 

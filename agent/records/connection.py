@@ -12,3 +12,9 @@ class Connection(Protocol):
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Any:
         """Run one statement and return a cursor with ``fetchone`` and ``fetchall``, rows as tuples."""
         ...
+
+
+def set_quota(db: Connection, quota_mb: int) -> None:
+    """How large the database may become, in MiB: writes beyond it fail whole, before the disk is full (F06)."""
+    page_size = int(db.execute("PRAGMA page_size", ()).fetchone()[0])
+    db.execute(f"PRAGMA max_page_count = {max(64, quota_mb * 1024 * 1024 // page_size)}", ())

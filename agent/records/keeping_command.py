@@ -165,7 +165,7 @@ def _say(arguments: argparse.Namespace, plain: dict[str, Any], text: str) -> Non
 
 
 def _clock_trusted() -> bool:
-    from agent.records.keeping.retention import RELEASED
+    from calibration.shelf.clock import RELEASED
 
     return datetime.now(timezone.utc) >= RELEASED
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from agent.records import sealed_rows
-from agent.records.connection import Connection
+from agent.records.connection import Connection, set_quota
 from agent.records.sealed_rows import Sealed
 from agent.records.sealing import PLAIN, Seal
 from agent.records.writer import Writer
@@ -37,6 +37,10 @@ class KeepingSide:
     def look(self, run: Callable[[Connection], T]) -> T:
         """Read something for `agent.records.keeping`."""
         return self._writer.submit(run, writes=False).result()
+
+    def use_quota(self, quota_mb: int) -> Future[None]:
+        """Another quota for the database from now on, in MiB (F06)."""
+        return self._writer.submit_alone(lambda db: set_quota(db, quota_mb))
 
     def alone(self, run: Callable[[Any], T]) -> Future[T]:
         """Do something of `agent.records.keeping` that SQLite does only outside of transactions."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.config import ConfigError
 from agent.messages.envelope import Sender
 from agent.records import audit, giving_up, quarantine, scans, sqlite_version, verdicts
+from agent.records.connection import set_quota
 from agent.records.erasures import erased
 from agent.records.errors import StoreError
 from agent.records.giving_up import Kept
@@ -21,6 +22,8 @@ from agent.records.salvage import MAGIC, salvage
 from agent.records.schema import APPLICATION_ID, SCHEMA_VERSION, migrate, stamp_device, user_version
 from agent.records.sealed_rows import refuse_unknown_keys
 from agent.records.sealing import PLAIN, Seal
+
+__all__ = ["DATABASE", "LOCK", "StateLock", "connect", "find_damage", "open_database"]
 
 logger = logging.getLogger(__name__)
 
@@ -170,8 +173,7 @@ def connect(path: Path, quota_mb: int) -> sqlite3.Connection:
         connection.execute(f"PRAGMA journal_size_limit = {4 * 1024 * 1024}")
         connection.execute("PRAGMA secure_delete = FAST")  # what is overwritten in a page is gone from it
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        page_size = connection.execute("PRAGMA page_size").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {max(64, quota_mb * 1024 * 1024 // page_size)}")  # F06
+        set_quota(connection, quota_mb)
     except BaseException:
         connection.close()
         raise

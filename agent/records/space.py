@@ -62,6 +62,10 @@ class SpaceGuard:
         """Tell the bytes of files written (negative: removed)."""
         self._results += count
 
+    def use_quota(self, quota_mb: int) -> None:
+        """Another quota from now on, in MiB."""
+        self._quota = quota_mb * MIB
+
     def unused(self, count: int) -> None:
         """Tell the bytes that are free within the database's file: it does not shrink, and fills these first."""
         self._unused = count

@@ -31,7 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no small disk can be mounted here: it needs root")
     yield state
-    subprocess.run(["umount", "--lazy", str(state)], check=True)
+    subprocess.run(["umount", "--lazy", str(state)], check=True)  # noqa: S607
 
 
 @pytest.fixture

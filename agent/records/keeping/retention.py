@@ -44,8 +44,6 @@ AGE_EVERY_S: Final = 3600.0
 FRUITLESS_S: Final = 600.0
 """Pause after a look that found nothing to give up."""
 LEFTOVER_S: Final = 24 * 3600.0
-RELEASED: Final = datetime(2026, 11, 1, tzinfo=timezone.utc)
-"""No clock that shows an earlier time than this software's own can be right (as `agent.daemon`)."""
 LAST_LOOK: Final = "retention-looked-at"
 TOTALS: Final = "given-up"
 
