@@ -29,6 +29,7 @@ from agent.publish import publish
 from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import SpaceGuard
 from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
+from agent.upkeep.progress import Pulse
 from engines.backend import EngineError
 from engines.ladder import LadderExhausted
 
@@ -97,6 +98,8 @@ class Analysts:
         self._pace = Pace(ANALYSTS)
         self._in_hand: set[str] = set()
         self._in_hand_changed = threading.Condition()
+        self.pulse = Pulse()
+        """At work while a picture is analysed, which has to end (F25)."""
         self._threads = [
             threading.Thread(target=self._work, name=f"analyst-{number}", daemon=True) for number in range(ANALYSTS)
         ]
@@ -241,7 +244,7 @@ class Analysts:
             try:
                 with (
                     self._pace.inside(partial(self._at_once, setting), self._stop_if_asked),
-                    self._ledger.analysing(claim.scan_id) as waiting,
+                    self._ledger.analysing(claim.scan_id) as waiting,self.pulse.at_work()
                 ):
                     return analyse(arrival, setting, claim.scan_id, sidecar, waiting)
             except EngineError as error:

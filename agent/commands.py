@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     log.info("watching %s", ", ".join(str(scope.folder) for scope in daemon.config.dermoscopes))
     # No answer takes longer than its deadline, the last rung's grace and a golden image.
     limit_s = LIMIT_S + 2 * daemon.config.inference.deadline_s
-    watchdog = Watchdog({}, limit_s, notifier=notifier)
+    watchdog = Watchdog(daemon.progress(), limit_s, notifier=notifier)
     reloads = Reloads(arguments.config, daemon.config, daemon.parts, lambda config: lines.scrub(captures_in(config)))
     signal.signal(signal.SIGHUP, reloads.ask)
     reloads.start()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 
 from agent import __version__
+from agent.alive import sources_of
 from agent.analysts import Analysts, Finished
 from agent.answer.colours import ShelfColours
 from agent.answer.pipeline import Analysis, Setting
@@ -36,6 +37,7 @@ from agent.records.store import Clocks, Store
 from agent.reload import Parts
 from agent.upkeep.audit_watch import AuditWatch
 from agent.upkeep.colour_watches import ColourWatches
+from agent.upkeep.progress import Source
 from agent.upkeep.rounds import Rounds
 from agent.watching import Watches
 from agent.web.uploads import Uploads
@@ -184,6 +186,10 @@ class Daemon:
     def _use_setting(self, config: Config) -> None:
         self._setting = replace(self._setting, deadline_s=config.inference.deadline_s, colours=self._colours(config))
         self._analysts.use(self._setting)
+
+    def progress(self) -> Mapping[str, Source]:
+        """By part, when it last made progress, for the watchdog (F25); once it is started."""
+        return sources_of(self._store, self._watches, self._analysts, self._link)
 
     @property
     def parts(self) -> Parts:

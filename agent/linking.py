@@ -23,6 +23,7 @@ class Link:
         """None without ``[mqtt]``."""
         self.heard: Callable[[], None] = _nobody
         """Who else is told of each event that is posted, on the store's thread."""
+        self._asked: Callable[[], None] = _nobody
 
     def use(self, config: Config) -> None:
         """End the connection that there is, and begin the one of these settings, if they want one."""
@@ -46,11 +47,20 @@ class Link:
         if (publisher := self.publisher) is not None:
             publisher.start()
 
+    def echo(self, done: Callable[[], None]) -> None:
+        """Have ``done`` called by the publisher's thread; at once where there is none."""
+        self._asked = done
+        if (publisher := self.publisher) is None:
+            done()
+        else:
+            publisher.echo(done)
+
     def stop(self) -> None:
         """End the connection."""
         before, self.publisher = self.publisher, None
         if before is not None:
             before.stop()
+        self._asked()  # nobody else would answer any more
 
 
 def _nobody() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.analysts import Analysts
 from agent.answer.pipeline import merge_about
-from agent.intake.capture import FileStamp
+from agent.intake.capture import Arrival, FileStamp
 from agent.intake.reasons import Reason, refuse
 from agent.intake.sidecar import read_sidecar
 from agent.intake.watch import FolderWatch
@@ -18,6 +18,7 @@ from agent.publish import publish
 from agent.records.space import SpaceGuard
 from agent.records.store import Store
 from agent.sections import DermoscopeSection
+from agent.upkeep.progress import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Watches:
         self._watches: dict[str, _Watching] = {}
         self._leaving: list[_Watching] = []
         self._looked_for: set[str] = set()
+        self._pulse = Pulse()
 
     def start(self) -> None:
         """Begin to watch every folder."""
@@ -76,6 +78,13 @@ class Watches:
         for watching in watches:
             watching.thread.join()
 
+    def progress(self) -> float:
+        """When any folder was last looked at, by the monotonic clock; the present while the queue is full (F25).
+
+        Any, not each: a share that hangs holds its own watch, and a restart would take the other folders with it.
+        """
+        return max([self._pulse.beating(), *(watching.watch.beat for watching in self._watches.values())])
+
     def believed(self, dermoscope_id: str) -> bool:
         """Whether a dermoscope's folder is there, and is the one that it was (F03)."""
         watching = self._watches.get(dermoscope_id)
@@ -87,9 +96,11 @@ class Watches:
         def is_known(path: Path, stamp: FileStamp) -> bool:
             return known.get(bytes(path)) == stamp
 
-        watch = FolderWatch(
-            scope.folder, scope.id, self._analysts.deliver, known=is_known, on_sidecar=self._late_sidecar
-        )
+        def deliver(arrival: Arrival) -> None:
+            with self._pulse.waiting():  # for room in the queue, which is no fault of the watch
+                self._analysts.deliver(arrival)
+
+        watch = FolderWatch(scope.folder, scope.id, deliver, known=is_known, on_sidecar=self._late_sidecar)
         stop = threading.Event()
         thread = threading.Thread(target=watch.run, args=(stop,), name=f"watch-{scope.id}", daemon=True)
         self._watches[scope.id] = _Watching(watch, thread, stop)

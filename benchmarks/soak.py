@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.soak_books import Findings, reconcile, right_answers, unsettled
-from benchmarks.soak_captures import Clinician, Dermoscope, Notes
+from benchmarks.soak_captures import MOTIFS, Clinician, Dermoscope, Notes
 from benchmarks.soak_faults import Faults
 from benchmarks.soak_figures import Figures
 from benchmarks.soak_report import report
 from benchmarks.soak_scene import SoakScene
 
 LOOK_S = 0.05
+CUT_OFF_S = 30.0
+"""In shorter runs every picture is completed."""
 SETTLE_S = 180.0
 """For everything to come to its end once nothing breaks any more: a broker that was away is tried again within 60 s."""
 
@@ -40,6 +42,9 @@ class Plan:
     """On average, of each of the two dermoscopes."""
     fault_every_s: float = 5.0
     verdict_every_s: float = 8.0
+    motifs: int = MOTIFS
+    fault_length: float = 1.0
+    """Of what goes on for a while, as a share of what is usual."""
     settle_s: float = SETTLE_S
 
 
@@ -76,12 +81,19 @@ def soak(plan: Plan, folder: Path) -> Soaked:
     rng, notes, figures = random.Random(plan.seed), Notes(), Figures()
     with SoakScene(folder) as scene:
         scopes = [
-            Dermoscope(scope, plan.seed * 10 + number, plan.capture_every_s, notes)
+            Dermoscope(
+                scope,
+                plan.seed * 10 + number,
+                plan.capture_every_s,
+                notes,
+                plan.motifs,
+                cut_off=plan.seconds > CUT_OFF_S,
+            )
             for number, scope in enumerate(scene.scopes)
         ]
         right = right_answers(scopes, folder / "motifs")
         clinician = Clinician(scene.state, scene.config, plan.seed, plan.verdict_every_s, notes)
-        faults = Faults(scene, scopes, rng, plan.fault_every_s)
+        faults = Faults(scene, scopes, rng, plan.fault_every_s, plan.fault_length)
         people = [*scopes, clinician]
         scene.agent.start()
         for person in people:

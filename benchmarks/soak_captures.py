@@ -24,7 +24,7 @@ from agent.records.reading import list_scans
 
 SIZES: Final = ((800, 600), (1024, 768), (1600, 1200))
 MOTIFS: Final = 4
-"""Different pictures of each dermoscope; each capture is one of them with other bytes, so that its answer is known."""
+"""Different pictures of each dermoscope; a capture is one of them with other bytes, so that its answer is known."""
 VERDICTS: Final = ("melanoma", "melanocytic_nevus", "basal_cell_carcinoma")
 
 
@@ -63,11 +63,15 @@ class Notes:
 class Dermoscope(threading.Thread):
     """Writes captures at random moments until told to end."""
 
-    def __init__(self, folder: Path, seed: int, every_s: float, notes: Notes) -> None:
+    def __init__(
+        self, folder: Path, seed: int, every_s: float, notes: Notes, motifs: int = MOTIFS, *, cut_off: bool = True
+    ) -> None:
+        """``cut_off``: some pictures are never completed, which takes the agent ten seconds to believe."""
         super().__init__(name=folder.name, daemon=True)
         self._folder, self._rng, self._every_s, self._notes = folder, random.Random(seed), every_s, notes
+        self._cuts_off = cut_off
         self._camera = SimulatedDermoscope(folder, seed, pace=Pace(pause_s=0.8))
-        self._motifs = [self._camera.expose(self._rng.choice(SIZES)) for _ in range(MOTIFS)]
+        self._motifs = [self._camera.expose(SIZES[number % len(SIZES)]) for number in range(motifs)]
         self.at_hand = threading.Lock()
         """Held while it writes: whoever takes the folder away takes it between two captures."""
         self.over = threading.Event()
@@ -107,13 +111,13 @@ class Dermoscope(threading.Thread):
             self._copy(self._rng.choice(mine))
         elif throw < 0.15 and mine:
             self._rename(self._rng.choice(mine))
-        elif throw < 0.17:
+        elif throw < 0.17 and self._cuts_off:
             self._cut_off()
         else:
             self._shoot()
 
     def _shoot(self) -> None:
-        number, habit = self._rng.randrange(MOTIFS), self._rng.choice(list(Habit))
+        number, habit = self._rng.randrange(len(self._motifs)), self._rng.choice(list(Habit))
         exposure = self._camera.again(self._motifs[number])
         about = {"patient_id": f"P-{self._rng.randrange(1000)}", "age": self._rng.randrange(18, 95)}
         moment = self._rng.random()

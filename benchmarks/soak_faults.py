@@ -37,10 +37,14 @@ class Faults:
         scopes: whose folders may be taken away.
         rng: decides everything.
         every_s: on average, between two faults.
+        length: of what goes on for a while, as a share of what is usual.
     """
 
-    def __init__(self, scene: SoakScene, scopes: list[Dermoscope], rng: random.Random, every_s: float) -> None:
+    def __init__(
+        self, scene: SoakScene, scopes: list[Dermoscope], rng: random.Random, every_s: float, length: float = 1.0
+    ) -> None:
         self._scene, self._scopes, self._rng, self._every_s = scene, scopes, rng, every_s
+        self._length = length
         self._next = time.monotonic() + min(2.0, every_s)
         self._plans: list[tuple[float, int, str, Heal]] = []
         self._numbers = itertools.count()
@@ -125,7 +129,7 @@ class Faults:
             self.log.append((time.monotonic(), kind, seconds))
 
     def _span(self, least: float, most: float) -> float:
-        return self._rng.uniform(least, most)
+        return self._length * self._rng.uniform(least, most)
 
     def _kill_agent(self) -> float:
         self._scene.agent.kill()
@@ -203,7 +207,7 @@ class Faults:
         if world is None:
             return -1.0
         if self._rng.random() < 0.5:
-            world.set_clock(self._span(0.0, 1e6))  # 1970: no battery
+            world.set_clock(self._rng.uniform(0.0, 1e6))  # 1970: no battery
         else:
             world.shift_clock(self._rng.choice((-86400.0, -13.0, 13.0, 86400.0)))
         self._later("clock", seconds, lambda: world.shift_clock(0.0))

@@ -132,8 +132,8 @@ def agent_kills(
 ) -> Killed:
     """SIGKILL the agent between commit, publish, PUBACK and acknowledgement, on purpose and at random.
 
-    Half of the time the consumer is away, for two lives in a row, where the step does not need it: the second sends what
-    the first had sent.
+    Half of the time the consumer is away, for two lives in a row, where the step does not need it: the second sends
+    what the first had sent.
 
     Args:
         folder: for everything.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +62,18 @@ class Streamed:
 
 @dataclass(frozen=True)
 class Answered:
-    """From a file's close to the answer's line in the log, in ms."""
+    """From a file's close to the answer's line in the log, in ms, of two agents that took turns."""
 
     name: str
-    ms: tuple[float, ...]
+    with_sync: tuple[float, ...]
+    alone: tuple[float, ...]
+    """Of the agent without ``[mqtt]``."""
 
-    def percentiles(self) -> tuple[float, float, float]:
-        """p50, p95 and the longest."""
-        p50, p95 = (float(value) for value in np.percentile(self.ms, [50, 95]))
-        return p50, p95, max(self.ms)
+
+def percentiles(ms: Sequence[float]) -> tuple[float, float, float]:
+    """p50, p95 and the longest."""
+    p50, p95 = (float(value) for value in np.percentile(ms, [50, 95]))
+    return p50, p95, max(ms)
 
 
 def stream(
@@ -111,57 +114,47 @@ def stream(
 _MQTT: Final = '[mqtt]\nhost = "{host}"\nport = {port}\nca = "{ca}"\ncert = "{cert}"\nkey = "{key}"\n'
 
 
-def answers(folder: Path, phases: Sequence[tuple[Weather, int]], every_s: float = 0.4) -> tuple[list[Answered], Books]:
-    """The whole agent with captures dropped in, under each weather in turn, and without any sync before and after.
+def answers(folder: Path, phases: Sequence[tuple[Weather, int]], every_s: float = 0.6) -> tuple[list[Answered], Books]:
+    """Two whole agents with captures dropped in by turns: one that syncs under each weather, one without any sync.
 
     Args:
         folder: for everything.
-        phases: each weather and how many captures.
-        every_s: between two captures.
+        phases: each weather and how many captures each agent gets.
+        every_s: between two captures of an agent.
 
     Raises:
         NoNamespaces: there can be no such network here.
     """
-    files, found = distinct(JPEG_XGA), []
-    count = phases[0][1]
-    for when in ("before", "after"):
-        with AgentProcess(write_config(folder / f"alone-{when}", demo_bundle_folder(), 1)) as alone:
-            alone.wait_for("ready:", 60)
-            scope = folder / f"alone-{when}" / "scope-0"
-            _drop(alone, scope, files, 5, every_s=every_s, name="warm")
-            found.append(
-                Answered(f"no [mqtt] at all ({when})", _drop(alone, scope, files, count, every_s=every_s, name="alone"))
-            )
-        if when == "before":
-            between, books = _with_sync(folder, phases, files, every_s)
-            found += between
-    return found, books
-
-
-def _with_sync(
-    folder: Path, phases: Sequence[tuple[Weather, int]], files: Iterator[bytes], every_s: float
-) -> tuple[list[Answered], Books]:
+    files = distinct(JPEG_XGA)
     with ExitStack() as stack:
         wire = stack.enter_context(Wire())
         scene = stack.enter_context(Scene(folder, FORGETFUL, host=CLOUD, within=wire.within("cloud")))
         cloud = stack.enter_context(scene.cloud())
         until(lambda: cloud.lines, 30, "the cloud's start")
         section = _MQTT.format(**{key: value for key, value in scene.mqtt("bench").items() if key != "backlog_per_s"})
-        config = write_config(folder, demo_bundle_folder(), 1, section)
-        agent = stack.enter_context(AgentProcess(config, wire.within("device")))
-        agent.wait_for("ready:", 60)
-        _drop(agent, folder / "scope-0", files, 5, every_s=every_s, name="warm")
+        agents = []
+        for name, more in (("synced", section), ("alone", "")):
+            root = folder / name
+            config = write_config(root, demo_bundle_folder(), 1, more)
+            agents.append((stack.enter_context(AgentProcess(config, wire.within("device"))), root / "scope-0"))
+        for agent, scope in agents:
+            agent.wait_for("ready:", 60)
+            for number in range(5):
+                _answer(agent, scope / f"warm-{number}.jpg", next(files))
         found = []
         for place, (weather, count) in enumerate(phases):
             print(f"  {weather.name} ...", file=sys.stderr)
             weather.over(wire)
-            found.append(
-                Answered(
-                    weather.name, _drop(agent, folder / "scope-0", files, count, every_s=every_s, name=f"phase-{place}")
-                )
-            )
+            took: tuple[list[float], list[float]] = ([], [])
+            for number in range(count):
+                began = time.monotonic()
+                for which in (0, 1) if number % 2 else (1, 0):
+                    agent, scope = agents[which]
+                    took[which].append(_answer(agent, scope / f"{place}-{number}.jpg", next(files)))
+                time.sleep(max(0.0, began + every_s - time.monotonic()))
+            found.append(Answered(weather.name, tuple(took[0]), tuple(took[1])))
         FINE.over(wire)
-        state = folder / "state"
+        state = folder / "synced" / "state"
         until(_empty(state, scene.ledger), 900, "the outbox is empty")
         return found, read_books(state, scene.ledger)
 
@@ -170,18 +163,10 @@ def _empty(state: Path, ledger: Path) -> Callable[[], bool]:
     return lambda: read_books(state, ledger).waiting == 0
 
 
-def _drop(
-    agent: AgentProcess, folder: Path, files: Iterator[bytes], count: int, *, every_s: float, name: str
-) -> tuple[float, ...]:
-    """Write captures one after the other; returns how long each answer took, in ms."""
-    took = []
-    for number in range(count):
-        began = time.monotonic()
-        closed = write(folder, f"{name}-{number}.jpg", next(files))
-        answered = agent.started + agent.wait_for("answered", 60)
-        took.append((answered - closed) * 1e3)
-        time.sleep(max(0.0, began + every_s - time.monotonic()))
-    return tuple(took)
+def _answer(agent: AgentProcess, path: Path, data: bytes) -> float:
+    """Write a capture; returns how long its answer took, in ms."""
+    closed = write(path.parent, path.name, data)
+    return (agent.started + agent.wait_for("answered", 60) - closed) * 1e3
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Final
 from agent.config import ConfigError
 from agent.records.connection import Connection
 from agent.records.results import write_atomically
-from agent.records.sealing import NOTE, PATIENT, PLAIN, Seal, read_seal
+from agent.records.sealing import NOTE, PATIENT, PLAIN, SEALED, Seal, read_seal
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ class Sealed:
     """Rows that were sealed anew."""
     more: bool
     """Whether there may be others."""
+    clear: int = 0
+    """Of those done, how many held something in the clear: it may still lie between the rows."""
     rewrite: tuple[str, ...] = ()
     """Scans whose result changed: their files are to be written again (the database knows it, should that fail)."""
 
@@ -71,6 +73,7 @@ def seal_some(db: Connection, seal: Seal, limit: int) -> Sealed:
         " AND coalesce(sealed_by, '') NOT IN (SELECT value FROM json_each(?)) LIMIT ?)",
         (seal.key_id, lost, limit),
     ).fetchall()
+    clear = sum(_in_the_clear(row) for row in rows)
     rewrite = [row[1] for row in rows if _seal_row(db, seal, row)]
     notes = db.execute(
         "SELECT verdict_id, note FROM verdicts WHERE note IS NOT NULL AND substr(note, 1, 22) <> ?"
@@ -81,8 +84,17 @@ def seal_some(db: Connection, seal: Seal, limit: int) -> Sealed:
         text = seal.open(note, verdict_id, NOTE)
         again = note if text is None else seal.seal(text, verdict_id, NOTE)
         db.execute("UPDATE verdicts SET note = ? WHERE verdict_id = ?", (again, verdict_id))
+    clear += sum(SEALED.fullmatch(note) is None for _, note in notes)
     done = len(rows) + len(notes)
-    return Sealed(done, more=done >= limit, rewrite=tuple(rewrite))
+    return Sealed(done, more=done >= limit, clear=clear, rewrite=tuple(rewrite))
+
+
+def _in_the_clear(row: tuple[int, str, str, str | None]) -> bool:
+    _, _, metadata, result = row
+    if metadata != "{}" and SEALED.fullmatch(metadata) is None:
+        return True
+    patient_id = None if result is None else json.loads(result).get(PATIENT)
+    return patient_id is not None and SEALED.fullmatch(patient_id) is None
 
 
 def _seal_row(db: Connection, seal: Seal, row: tuple[int, str, str, str | None]) -> bool:

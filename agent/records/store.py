@@ -268,6 +268,15 @@ class Store(CloudSide, AuditSide, KeepingSide):
         """Transactions written since the start."""
         return self._writer.commits
 
+    def echo(self, done: Callable[[], object]) -> None:
+        """Have ``done`` called on the store's thread; returns at once (F25)."""
+        self._writer.submit(lambda _: done(), writes=False)
+
+    @property
+    def compacting(self) -> bool:
+        """Whether the whole database is being written anew, which takes as long as it is large."""
+        return self._writer.alone
+
     @property
     def busy_retries(self) -> int:
         """How often a transaction waited for a foreign lock, since the start (F07)."""

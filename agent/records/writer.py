@@ -109,6 +109,8 @@ class Writer:
         self._rarely = Rarely(logger, 30.0, clock)
         self.commits = 0
         self.busy_retries = 0
+        self.alone = False
+        """Whether an operation is at work that all others wait for, and that takes as long as the database is large."""
         self._thread = threading.Thread(target=self._loop, name="dermascan-store", daemon=True)
         self._thread.start()
 
@@ -194,7 +196,11 @@ class Writer:
 
     def _run(self, batch: list[_Operation], mode: Mode) -> list[Any]:
         if mode is Mode.ALONE:
-            return [operation.run(self._connection) for operation in batch]
+            self.alone = True
+            try:
+                return [operation.run(self._connection) for operation in batch]
+            finally:
+                self.alone = False
         execute = self._connection.execute
         outcomes: list[Any] = []
         # IMMEDIATE: a deferred transaction that reads and then writes fails at once whatever the busy timeout (F07).

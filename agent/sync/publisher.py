@@ -284,6 +284,10 @@ class Publisher:
 
     # Small things
 
+    def echo(self, done: Callable[[], None]) -> None:
+        """Have ``done`` called on the thread, whatever the connection does; returns at once (F25)."""
+        self._order(done)
+
     def _order(self, order: Callable[[], None]) -> None:
         """Have something done on the thread."""
         self._orders.put(order)

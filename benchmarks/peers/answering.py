@@ -1,7 +1,7 @@
 """What both peers do with a request: the least that gives the same seven probabilities from the same weights.
 
-They neither keep, nor explain, nor check anything, which is to their advantage. Their input is prepared by the product's own
-code, so that the difference is the server's.
+They neither keep, nor explain, nor check anything, which is to their advantage. Their input is prepared by the
+product's own code, so that the difference is the server's.
 """
 
 from __future__ import annotations

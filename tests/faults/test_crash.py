@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
+import os
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.kills import run
 from tests.faults.crashing_agent import STEPS
 
 AGENT = Path(__file__).with_name("crashing_agent.py")
@@ -114,13 +115,9 @@ def test_killed_at_every_step(write_config: WriteConfig, tmp_path: Path) -> None
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.fault("F11")
-def test_killed_at_any_time(write_config: WriteConfig, tmp_path: Path) -> None:
-    config, rng, kills = write_config(), random.Random(0), 200
-    for number in range(kills):
-        drop_capture(tmp_path / "scope-1", number)
-        agent = start(config, "none")
-        time.sleep(rng.uniform(0.2, 2.5))
-        agent.kill()
-        agent.wait()
-    finish(config, kills)
-    check_books(tmp_path, kills)
+@pytest.mark.requirement("R-INT-6", "R-INT-3")
+def test_killed_at_any_time(tmp_path: Path) -> None:
+    """As often as ``DERMASCAN_KILLS`` says; ``python -m benchmarks.kills`` does the same and gives the figures."""
+    killed = run(int(os.environ.get("DERMASCAN_KILLS", "200")), tmp_path)
+    assert killed.as_it_has_to_be, str(killed)
+    assert killed.shown > killed.captures / 3, "too few answers were seen between two lives to say anything"

@@ -24,6 +24,8 @@ from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf
 from calibration.shelf.writing import activate, put_profile, put_verification
 from engines.bundle import demo_bundle_folder
+from engines.installed.activation import Activation, commit
+from engines.installed.ledger import Ledger
 from tests.calibration.visiting import fitted, variant, verification_of, verified
 from tests.fakes.bundles import new_version
 from tests.faults.whole import check_books, drop, filed, rows, wait_filed
@@ -177,6 +179,7 @@ def _morning(clinic: Clinic, scene: Scene, release: Path) -> None:
     new_version(demo_bundle_folder(), clinic.models, "1.0.0")
     clinic.settle_in(scene.mqtt("room-2") | {"host": "127.0.0.1"})
     clinic.command("engine", "activate", "demo/1.0.0")
+    _first_minute_is_over(Ledger(clinic.models))
     clinic.start()
     answers = clinic.capture(1, 2)
     assert {answer["calibration"]["state"] for answer in answers} == {"none"}
@@ -187,6 +190,16 @@ def _morning(clinic: Clinic, scene: Scene, release: Path) -> None:
     until(lambda: not clinic.waiting, 20, "the first events arrive")
     verdict = ("--diagnosis", "melanoma", "--source", "clinician")
     assert clinic.command("feedback", answer["scan_id"], *verdict)["recorded"] is True
+
+
+def _first_minute_is_over(ledger: Ledger) -> None:
+    """What the agent does with a bundle that has answered for a minute without a fault."""
+
+    def committed(state: Activation) -> Activation:
+        assert state.candidate is not None
+        return commit(state, state.candidate.installed, "now")
+
+    ledger.change(committed)
 
 
 def _calibrate(shelf: Shelf) -> str:

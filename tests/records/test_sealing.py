@@ -349,3 +349,17 @@ def test_the_bytes_are_those_of_aes_gcm():
 def _made(state_dir: Path) -> Path:
     state_dir.mkdir(parents=True, exist_ok=True)
     return state_dir
+
+
+def test_only_what_was_in_the_clear_asks_for_the_database_to_be_written_anew(open_store, open_sealed, fill, claim):
+    from agent.intake.reasons import Reason
+
+    plain = open_store()
+    fill(plain)
+    plain.close()
+    store = open_sealed(Seal([ONE]))
+    first = store.seal_some(100).result(10)
+    assert (first.done, first.clear) == (4, 2), "a scan and a note; neither nobody's scan nor the refused one"
+    store.reject(claim(store, "later").scan_id, Reason.GONE, "It is gone.").result(10)
+    again = store.seal_some(100).result(10)
+    assert (again.done, again.clear) == (1, 0)

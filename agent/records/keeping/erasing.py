@@ -10,9 +10,11 @@ older backup is restored, and the next backup replaces those that were made befo
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +33,7 @@ from agent.records.store import Store
 log = logging.getLogger(__name__)
 
 TOGETHER: Final = 100
+FILES_S: Final = 5.0
 SCRUB_DUE: Final = "scrub-due"
 
 
@@ -67,6 +70,7 @@ def erase(store: Store, state_dir: Path, export_folder: Path | None, patient_id:
     note_erasures(state_dir, scan_ids)  # first: a backup that is restored after a crash forgets them, too
     for start in range(0, len(scan_ids), TOGETHER):
         some = scan_ids[start : start + TOGETHER]
+        _wait_for_files(store, some)
         rewrite = store.change(partial(giving_up.reduce, state_dir=state_dir, scan_ids=some, to=Kept.ERASED)).result()
         remove_listed(store, state_dir)
         write_again(store, rewrite)
@@ -76,6 +80,16 @@ def erase(store: Store, state_dir: Path, export_folder: Path | None, patient_id:
     store.audit(AuditAction.ERASE, who, SHELL, None, detail).result()
     log.info("a patient was erased: %d scans", len(scan_ids))
     return Erased(len(scan_ids), unfinished_of(state_dir, patient_id, store.seal), exported, databases, scrub(store))
+
+
+def _wait_for_files(store: Store, scan_ids: Sequence[str]) -> None:
+    """Wait until the files of a scan that was just answered are there: else they would come after they were removed."""
+    asked = "SELECT count(*) FROM scans WHERE files_written = 0 AND scan_id IN (SELECT value FROM json_each(?))"
+    give_up = time.monotonic() + FILES_S
+    while store.look(lambda db: db.execute(asked, (json.dumps(scan_ids),)).fetchone()[0]):
+        if time.monotonic() > give_up:
+            return  # they cannot be written (a full disk), or the agent that would do it does not run
+        time.sleep(0.05)
 
 
 def scrub(store: Store) -> bool:

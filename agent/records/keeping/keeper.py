@@ -49,6 +49,7 @@ class Keeper:
         self._export_folder = None if config.export is None else config.export.folder
         self._rarely = Rarely(log, 3600.0)
         self._sealed_all = False
+        self._clear = 0
         point_to(self._state_dir, config.privacy.field_key_file)
         self.retention = Retention(
             store, self._state_dir, space, config.store.retention_days, wall=wall, trusted=trusted
@@ -86,13 +87,16 @@ class Keeper:
                 sealed = self._store.seal_some(SEAL_TOGETHER).result()
                 self._space.wrote(-write_again(self._store, sealed.rewrite))
                 done += sealed.done
+                self._clear += sealed.clear
                 if not sealed.more:
                     break
-            if done and not sealed.more and self._sealed_all is False:
-                # What was there in the clear may still lie between the rows.
-                erasing.scrub(self._store)
+            if sealed.more:
+                return
+            if done and not self._sealed_all:
                 log.info("patient fields: all that was written without the newest key is sealed with it now")
-            self._sealed_all = not sealed.more
+            if self._clear:  # what was there in the clear may still lie between the rows
+                erasing.scrub(self._store)
+            self._sealed_all, self._clear = True, 0
         except (StoreError, OSError) as error:
             self._rarely.warning("patient fields cannot be sealed now: %s", error)
 
@@ -118,8 +122,8 @@ class Keeper:
 
     def _tidy_uploads(self) -> None:
         """Sidecars of uploads that are answered go: the database holds what they say, sealed."""
-        for folder in (self._state_dir / UPLOADS_DIR).glob("*/"):
-            sidecars = list(folder.glob("*.json"))
+        for folder in (self._state_dir / UPLOADS_DIR).glob("*"):
+            sidecars = list(folder.glob("*.json")) if folder.is_dir() else []
             if not sidecars:
                 continue
             known = self._store.look(partial(queries.finished_in, dermoscope_id=folder.name))

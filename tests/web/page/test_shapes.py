@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 WARNINGS = ("The picture looks blurred; focus and take it again if you can.", texts.NOT_CALIBRATED)
-SIZES = {"200 % of 1280": (640, 400), "phone": (390, 844), "narrowest": (320, 640), "upright": (800, 1280)}
+SIZES = {
+    "200 % of 1280": (640, 400),
+    "phone": (390, 844),
+    "narrowest": (320, 640),
+    "upright": (800, 1280),
+    "workstation": (1280, 800),
+}
+CUT = """[...document.querySelectorAll(".button, .card, .part, .figures li")]
+  .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1).map((one) => one.textContent)"""
 WIDER = (
     "document.documentElement.scrollWidth > innerWidth || document.getElementById('content').scrollWidth > innerWidth"
 )
@@ -44,6 +52,7 @@ def test_nothing_scrolls_sideways(agent: StandIn, sign_in: Callable[..., Page], 
         page.wait_for_selector(".chooser")
         page.locator("[data-focus=beside]").click()
         assert not page.evaluate(WIDER), (size, "chooser, side by side")
+        assert page.evaluate(CUT) == [], (size, "words that do not fit their button")
         page.locator("[data-focus=beside]").click()
         page.locator("[data-focus=cancel]").click()
 
