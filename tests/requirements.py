@@ -17,9 +17,9 @@ REQUIREMENTS_FILE: Final = REPOSITORY / "docs" / "requirements.md"
 TRACE_FILE: Final = REPOSITORY / "docs" / "trace.md"
 HEAD: Final = """# Trace
 
-Each requirement of [requirements.md](requirements.md) with the tests that prove it, as `make trace` found them; `F01` … are
-rows of the failure matrix, whose tests count. Parametrised tests stand once, with how many they are; *(long)* ones run with
-`make test-long`.
+Each requirement of [requirements.md](requirements.md) with the tests that prove it, as `make trace` found them; `F01` …
+are rows of the failure matrix, whose tests count. Parametrised tests stand once, with how many they are; *(long)* ones
+run with `make test-long`.
 """
 
 
