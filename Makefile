@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 RECIPE := pyproject.toml constraints.txt scripts/setup.sh
 ROOMS := agent engines calibration build training
 
-.PHONY: help demo setup test-tools test test-all test-long check lint format types imports bench bench-build bench-calibration bench-sync bench-api profile soak trace package install clean
+.PHONY: help demo setup test-tools test test-all test-long check lint format types imports bench bench-build bench-calibration bench-sync bench-api bench-page profile soak trace package install clean
 
 help: ## show this menu
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -63,6 +63,9 @@ bench-calibration: setup ## how true and how fast the colour correction is
 
 bench-sync: setup test-tools ## the sync and the fallback at full length, about an hour (PART=drain: one part of it)
 	@$(PY) -m benchmarks.sync $(or $(PART),all)
+
+bench-page: setup test-tools ## how soon the page shows an answer, and what open pages cost
+	@$(PY) -m benchmarks.page
 
 bench-api: setup ## what a request to the local API costs, beside LitServe and TorchServe
 	@[ -e .venv-peers/.ready ] || benchmarks/peers/setup.sh .venv-peers

@@ -88,6 +88,12 @@ def test_a_patient_is_exported_and_erased_while_the_agent_runs(write_config, sta
         drop(tmp_path / "scope-1", "a", 1, CANARY)
         drop(tmp_path / "scope-1", "b", 2, "P-OTHER")
         commits.wait(lambda seen: len(seen) == 2)
+        give_up = time.monotonic() + 15
+        while daemon.store.look(
+            lambda db: db.execute("SELECT count(*) FROM scans WHERE files_written = 0").fetchone()[0]
+        ):
+            assert time.monotonic() < give_up
+            threading.Event().wait(0.05)
         target = tmp_path / "out.zip"
         words = ("--patient", CANARY, "--config", str(config))
         assert said(capsys, "patient", "export", *words, "--to", str(target))["scans"] == 1
