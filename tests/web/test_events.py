@@ -18,6 +18,7 @@ import pytest
 from agent.web import broadcast
 from agent.web.broadcast import CLIENTS, QUEUE, Broadcast, Client, News
 from tests.web.conftest import asking, picture, problem
+from tests.web.running import run
 from tests.web.serve import Served
 
 Event = dict[str, str]
@@ -166,7 +167,7 @@ def test_a_client_that_is_too_slow_is_told_to_ask_anew() -> None:
         assert told.startswith("event: reload")
         assert told.count("event: scan") == 4, "and hears what came after"
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_what_was_told_is_repeated_only_where_it_is_all_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +186,7 @@ def test_what_was_told_is_repeated_only_where_it_is_all_known(monkeypatch: pytes
         assert current is not None
         assert await current.next(0.01) == b""
 
-    asyncio.run(scene())
+    run(scene())
 
 
 def test_beyond_64_pages_one_is_told_that_there_are_too_many(clinician: httpx.Client, served: Served) -> None:

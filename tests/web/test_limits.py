@@ -18,6 +18,7 @@ import pytest
 
 from agent.web import guard, shell
 from tests.web.conftest import asking, picture, problem
+from tests.web.running import run
 from tests.web.serve import Served, serving
 
 
@@ -251,7 +252,7 @@ def drown(served: Served, clinician: httpx.Client, count: int) -> None:
     request = head(served, clinician, "POST", "/api/v1/analyze", *lines) + body
     before = rss_mb()
     done = served.drop(f"during-{count}.jpg", 94, 320, 240, about={"patient_id": f"P-{count}"})
-    statuses, _ = asyncio.run(flood(served, request, count))
+    statuses, _ = run(flood(served, request, count))
     assert sum(statuses.values()) == count
     assert set(statuses) <= {0, 200, 408, 429, 503}, statuses
     assert statuses.get(200, 0) >= 1
