@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -150,8 +151,7 @@ class Daemon:
         self._upkeep = Rounds((*self._keeper.first, self._finish_files, self._take_up), self._jobs(), self._stop)
         self._upkeep.start()
 
-    def _finish_files(self) -> None:
-        """Write what a crash between commit and file left out."""
+    def _finish_files(self) -> None:  # what a crash between commit and file left out
         publish_again(self._store, self._setting.limits)
 
     def _take_up(self) -> None:
@@ -180,9 +180,6 @@ class Daemon:
             drift=self._colour_watches.warnings,
         )
 
-    def _use_config(self, config: Config) -> None:
-        self.config = config
-
     def _use_setting(self, config: Config) -> None:
         self._setting = replace(self._setting, deadline_s=config.inference.deadline_s, colours=self._colours(config))
         self._analysts.use(self._setting)
@@ -202,7 +199,7 @@ class Daemon:
             serving=lambda: (self._model.serving.bundle, self._model.serving.ladder),
             use_setting=self._use_setting,
             use_mqtt=self._link.use,
-            use_config=self._use_config,
+            use_config=partial(setattr, self, "config"),
         )
 
     def _open_web(self) -> Web | None:

@@ -68,7 +68,7 @@ class Soaked:
     @property
     def wrong(self) -> list[str]:
         """All that may not be; empty where everything is as it has to be."""
-        wrong = list(self.found.wrong)
+        wrong = [*self.found.wrong, *self.figures.growth()]
         if self.settled_s is None:
             wrong.insert(0, f"not everything came to its end within {self.plan.settle_s:.0f} s")
         if self.exit_code:

@@ -88,7 +88,7 @@ def reconcile(scene: SoakScene, notes: Notes, right: Mapping[str, Mapping[str, f
         scans = [dict(row) for row in device.execute("SELECT * FROM scans ORDER BY seq")]
         outbox = [dict(row) for row in device.execute("SELECT event_id, scan_id, type, state FROM outbox")]
         verdicts = Counter(row["verdict_id"] for row in device.execute("SELECT verdict_id FROM verdicts"))
-    _captures(found, scans, notes, right)
+    check_captures(found, scans, notes, right)
     _files(found, scene, scans, notes)
     _once(found, "scan without exactly one result event in the outbox", _of(outbox, RESULT.type), scans)
     books = read_books(scene.state, scene.ledger)
@@ -108,9 +108,10 @@ def reconcile(scene: SoakScene, notes: Notes, right: Mapping[str, Mapping[str, f
     return found
 
 
-def _captures(
+def check_captures(
     found: Findings, scans: list[dict[str, Any]], notes: Notes, right: Mapping[str, Mapping[str, float]]
 ) -> None:
+    """Each capture one scan, with the right end."""
     _differ(found, "captures", Counter(notes.written.keys()), Counter(scan["image_sha256"] for scan in scans))
     for scan in scans:
         written = notes.written.get(scan["image_sha256"] or "")

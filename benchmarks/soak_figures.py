@@ -17,6 +17,10 @@ from benchmarks.soak_scene import SoakScene
 
 WARM_UP_S: Final = 60.0
 """Of a life, in which memory grows to what it will be."""
+LONG_S: Final = 1200.0
+"""Shorter lives are not judged: a few MB more or less look like a slope."""
+MOST_PER_HOUR: Final = {"agent_mb": 3.0, "descriptors": 1.0, "threads": 1.0}
+"""What may be above zero beyond the noise, and mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,18 @@ class Figures:
         longest = max(lives.values(), key=len)
         return [sample for sample in longest if sample.at - longest[0].at >= WARM_UP_S]
 
+    def growth(self) -> list[str]:
+        """What grows over the longest life, in words; nothing where no life was long enough to tell."""
+        life = self.longest_life()
+        if len(life) * self.every_s < LONG_S:
+            return []
+        found = {name: trend([float(getattr(sample, name)) for sample in life], self.every_s) for name in MOST_PER_HOUR}
+        return [
+            f"{name} grows: {one}"
+            for name, one in found.items()
+            if one is not None and one.per_hour - one.half > MOST_PER_HOUR[name]
+        ]
+
 
 @dataclass(frozen=True)
 class Trend:
@@ -81,11 +97,6 @@ class Trend:
     per_hour: float
     half: float
     samples: int
-
-    @property
-    def grows(self) -> bool:
-        """Whether it is above zero beyond the noise."""
-        return self.per_hour - self.half > 0
 
     def __str__(self) -> str:
         """In words."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent import __version__
-from benchmarks.soak_figures import Sample, Trend, percentiles, trend
+from benchmarks.soak_figures import Sample, percentiles, trend
 
 if TYPE_CHECKING:
     from benchmarks.soak import Soaked
@@ -98,13 +98,6 @@ def _figures(soaked: Soaked) -> list[str]:
     lines.append(f"| log, kB per capture | {soaked.log_bytes / 1e3 / max(1, found.captures):.1f} |")
     lines += ["", f"The longest life: {_length(life)}.", ""]
     return lines
-
-
-def grows(soaked: Soaked, most_mb_per_hour: float) -> Trend | None:
-    """The agent's memory trend where it is above a limit beyond the noise; None where not, or too short to tell."""
-    life = soaked.figures.longest_life()
-    found = trend([sample.agent_mb for sample in life], soaked.figures.every_s)
-    return found if found is not None and found.per_hour - found.half > most_mb_per_hour else None
 
 
 def _length(life: Sequence[Sample]) -> str:

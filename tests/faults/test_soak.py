@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.soak import Plan, soak
+from benchmarks.soak_books import Findings, check_captures
+from benchmarks.soak_captures import Notes, Written
+from benchmarks.soak_figures import Figures, Sample
 from benchmarks.soak_report import report
 from tests.fakes.broker import mosquitto_path
 
@@ -42,3 +46,37 @@ def test_seconds_of_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_minute_of_everything(tmp_path: Path, seed: int) -> None:
     in_short(tmp_path, Plan(60.0, seed=seed, capture_every_s=1.0, fault_every_s=2.0, verdict_every_s=5.0))
+
+
+def test_growth_is_told_from_noise() -> None:
+    rng = np.random.default_rng(0)
+
+    def after(mb_per_hour: float) -> list[str]:
+        figures = Figures()
+        for second in range(2000):
+            grown = 150.0 + mb_per_hour * second / 3600 + 2.0 * rng.normal()
+            figures.samples.append(Sample(float(second), 0, grown, 100.0, 23, 23, 0, 0))
+        return figures.growth()
+
+    assert after(0.0) == []
+    (told,) = after(10.0)
+    assert told.startswith("agent_mb grows")
+
+
+@pytest.mark.fault("F11")
+def test_the_books_see_what_is_lost_doubled_or_exchanged(tmp_path: Path) -> None:
+    notes, found = Notes(), Findings()
+    good, bad = Written(tmp_path / "a.jpg", "m", 0.0, "whole", "P-1"), Written(tmp_path / "b.jpg", None, 0.0, "cut off")
+    notes.written = {"1": good, "2": bad, "3": good}
+    result = '{"latency_ms": 1.0, "diagnosis": {"all_classes": {"melanoma": 0.7}}}'
+    scans = [
+        {"scan_id": "x", "image_sha256": "1", "state": "answered", "result": result, "reason": None},
+        {"scan_id": "y", "image_sha256": "2", "state": "answered", "result": result, "reason": None},
+        {"scan_id": "z", "image_sha256": "4", "state": "received", "result": None, "reason": None},
+    ]
+    check_captures(found, scans, notes, {"m": {"melanoma": 0.2}})
+    told = "\n".join(found.wrong)
+    assert "captures: 1 missing: ['3']" in told
+    assert "captures: 1 too many: ['4']" in told
+    assert "a.jpg: a wrong answer" in told
+    assert "b.jpg (cut off): no whole picture, and was answered" in told
