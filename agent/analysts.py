@@ -244,7 +244,8 @@ class Analysts:
             try:
                 with (
                     self._pace.inside(partial(self._at_once, setting), self._stop_if_asked),
-                    self._ledger.analysing(claim.scan_id) as waiting,self.pulse.at_work()
+                    self._ledger.analysing(claim.scan_id) as waiting,
+                    self.pulse.at_work(),
                 ):
                     return analyse(arrival, setting, claim.scan_id, sidecar, waiting)
             except EngineError as error:
