@@ -28,7 +28,7 @@ from agent.pace import Pace
 from agent.publish import publish
 from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import SpaceGuard
-from agent.records.store import Claim, ClaimOutcome, Store, StoreFull
+from agent.records.store import Claim, ClaimOutcome, Store, StoreFaulty, StoreFull
 from agent.upkeep.progress import Pulse
 from engines.backend import EngineError
 from engines.ladder import LadderExhausted
@@ -269,12 +269,12 @@ class Analysts:
             raise _Stopping
 
     def _insist(self, operation: Callable[[], T]) -> T:
-        """Do a store operation, for as long as the store is full: no answer is dropped for want of room."""
+        """Do a store operation, however long the store is full or its disk fails: no answer is dropped for that."""
         while True:
             try:
                 return operation()
-            except StoreFull as error:
-                log.error("the store is full: %s", error)  # noqa: TRY400 - the sentence says it all
+            except (StoreFull, StoreFaulty) as error:
+                log.error("the store cannot write: %s", error)  # noqa: TRY400 - the sentence says it all
                 if self._stop.wait(FULL_RETRY_S):
                     raise _Stopping from error
 

@@ -29,7 +29,7 @@ from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.picture import DecodeLimits
 from agent.linking import Link
 from agent.model import RunningModel
-from agent.publish import publish_again
+from agent.publish import Unfiled
 from agent.records.keeping.keeper import Keeper
 from agent.records.sealing import read_seal
 from agent.records.space import SpaceGuard
@@ -148,11 +148,8 @@ class Daemon:
         self._link.use(config)
         if self._web is not None:
             self._web.start()
-        self._upkeep = Rounds((*self._keeper.first, self._finish_files, self._take_up), self._jobs(), self._stop)
+        self._upkeep = Rounds((*self._keeper.first, self._take_up), self._jobs(), self._stop)
         self._upkeep.start()
-
-    def _finish_files(self) -> None:  # what a crash between commit and file left out
-        publish_again(self._store, self._setting.limits)
 
     def _take_up(self) -> None:
         """Answer what came by a request and was not answered when the agent ended."""
@@ -169,7 +166,17 @@ class Daemon:
         export = () if self._export is None else (self._export.look,)
         web = () if self._web is None else (self._web.start, self._web.look_after)  # nor does this
         watches = (self._watches.replace_dead, self._watches.resolve_lost)
-        return (*watches, self._analysts.try_again, self._link.keep, *web, *export, audit.look, *self._keeper.jobs)
+        unfiled = Unfiled(self._store, self._setting.limits)
+        return (
+            unfiled.look,
+            *watches,
+            self._analysts.try_again,
+            self._link.keep,
+            *web,
+            *export,
+            audit.look,
+            *self._keeper.jobs,
+        )
 
     def _colours(self, config: Config) -> ShelfColours:
         return ShelfColours(

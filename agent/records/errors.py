@@ -11,6 +11,10 @@ class StoreFull(StoreError):
     """The quota or the disk is full (F06): nothing of the batch was written. Pause intake, make room, try again."""
 
 
+class StoreFaulty(StoreError):
+    """The disk under the database fails, or the file is damaged: nothing of the batch was written. Wait, try again."""
+
+
 class StoreClosed(StoreError):
     """The store was closed before this was committed: it did not happen."""
 

@@ -24,7 +24,15 @@ from agent.records.audit_side import AuditSide
 from agent.records.checkpoint import Checkpointer
 from agent.records.cloud_side import CloudSide, Posting
 from agent.records.connection import Connection
-from agent.records.errors import AlreadyTerminal, StoreClosed, StoreError, StoreFull, UnknownScan, VerdictRefused
+from agent.records.errors import (
+    AlreadyTerminal,
+    StoreClosed,
+    StoreError,
+    StoreFaulty,
+    StoreFull,
+    UnknownScan,
+    VerdictRefused,
+)
 from agent.records.ground_truth import GroundTruthOutcome
 from agent.records.keeping_side import KeepingSide
 from agent.records.opening import StateLock, open_database
@@ -50,6 +58,7 @@ __all__ = [
     "Store",
     "StoreClosed",
     "StoreError",
+    "StoreFaulty",
     "StoreFull",
     "Unfinished",
     "UnknownScan",

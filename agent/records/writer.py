@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from agent.records.checkpoint import Checkpointer, Rarely
-from agent.records.errors import StoreClosed, StoreError, StoreFull
+from agent.records.errors import StoreClosed, StoreFaulty, StoreFull
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -234,7 +234,7 @@ class Writer:
             return StoreClosed("the store was closed while another process held the database locked: not written")
         if trouble is Trouble.FILE:
             self._rarely.error("the database cannot be used: %s", error)
-            return StoreError(f"the database cannot be used ({error}): check the disk, then start the agent again")
+            return StoreFaulty(f"the database cannot be used ({error}): check the disk, then start the agent again")
         return error
 
 
