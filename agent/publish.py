@@ -75,11 +75,6 @@ class Unfiled:
         self._seen = missing
 
 
-def publish_again(store: Store, limits: DecodeLimits) -> None:
-    """Write what a crash between commit and file left out."""
-    Unfiled(store, limits).look()
-
-
 def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
     written = write_results(store.results_folder, scan_id, store.result_bytes(scan_id), overlay)
     store.files_written(scan_id)
