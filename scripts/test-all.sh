@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The agent's suite on every Python of 3.10 to 3.13 (or those named) that is here, each in a virtual environment without torch.
+# The agent's suite on every Python of 3.10 to 3.13 (or those named) that is here, each in a virtual environment without
+# torch. The page's tests are left out: its browser is the same whatever Python serves it.
 set -uo pipefail
 failed=0
 find_python() { # the newest interpreter that answers to this version: on the PATH, or where pyenv keeps them
@@ -18,9 +19,9 @@ suite() { # version python: its own virtual environment, then the suite
       { echo "==> Python $version: could not be set up"; return 1; }
   fi
   echo "==> Python $version: the agent's suite"
-  "$folder/bin/python" -m pytest -q --ignore tests/build --ignore tests/training
+  "$folder/bin/python" -m pytest -q --ignore tests/build --ignore tests/training --ignore tests/web/page
 }
-# Two at a time, since the tests wait about as long as they compute; each one's output comes when it is done.
+# One at a time: the tests of whole processes need both of two cores. JOBS=2 where there are more.
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 running=()
@@ -33,7 +34,7 @@ collect() { # wait for the oldest one
 for version in ${*:-3.10 3.11 3.12 3.13}; do
   python=$(find_python "$version")
   [ -n "$python" ] || { echo "==> Python $version: not on this machine, skipped"; continue; }
-  [ ${#running[@]} -lt 2 ] || collect
+  [ ${#running[@]} -lt "${JOBS:-1}" ] || collect
   echo "==> Python $version: begins"
   suite "$version" "$python" >"$logs/$version" 2>&1 &
   running+=("$version:$!")
