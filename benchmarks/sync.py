@@ -172,6 +172,20 @@ def drain(folder: Path, *, short: bool) -> Table:
     return table
 
 
+def acknowledgement(folder: Path, *, short: bool) -> Table:
+    """What the cloud's word on an event costs in the outbox."""
+    from benchmarks.sync_row import TOGETHER, measure
+
+    table = Table(
+        "What the cloud's word on an event costs in the outbox", ("event", "processor time a row", "wall time a row")
+    )
+    for cost in measure(folder, rows=3_000 if short else 12_000):
+        told = (f"{cost.event_bytes / 1e3:g} kB", f"{cost.cpu_us:.0f} µs", f"{cost.wall_us:.0f} µs")
+        table.rows.append(told)
+    table.notes.append(f"{TOGETHER} events in a word, each word a transaction (WAL, synchronous=FULL).")
+    return table
+
+
 def thousand(folder: Path, *, short: bool) -> Table:
     """A thousand devices come back."""
     from benchmarks.sync_thousand import measure
@@ -251,7 +265,7 @@ PARTS: Final[dict[str, Sequence[Callable[..., Table]]]] = {
     "agent-kills": (agent_kills,),
     "network": (network,),
     "answers": (answers,),
-    "drain": (drain,),
+    "drain": (drain, acknowledgement),
     "thousand": (thousand,),
     "fallback": (fallback, pictures),
 }
