@@ -33,13 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.daemon import Daemon
     from agent.memory import give_memory_back
     from agent.records.store import StoreError
-    from agent.reload import Reloads
+    from agent.reload import RELOAD_SIGNAL, Reloads
     from agent.upkeep import logs
     from agent.upkeep.notify import LIMIT_S, Notifier, Watchdog, attend
 
     give_memory_back()
     lines = logs.start((), verbose=arguments.verbose)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    signal.signal(RELOAD_SIGNAL, signal.SIG_IGN)  # until there is something to reload
     faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     notifier = Notifier.from_environment()
     stop = threading.Event()
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     limit_s = LIMIT_S + 2 * daemon.config.inference.deadline_s
     watchdog = Watchdog(daemon.progress(), limit_s, notifier=notifier)
     reloads = Reloads(arguments.config, daemon.config, daemon.parts, lambda config: lines.scrub(captures_in(config)))
-    signal.signal(signal.SIGHUP, reloads.ask)
+    signal.signal(RELOAD_SIGNAL, reloads.ask)
     reloads.start()
     attend(stop, notifier, watchdog, ready=lambda: daemon.wait_ready(0.0))
     reloads.stop()

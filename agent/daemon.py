@@ -36,6 +36,7 @@ from agent.records.space import SpaceGuard
 from agent.records.spool import Spool
 from agent.records.store import Clocks, Store
 from agent.reload import Parts
+from agent.upkeep import logs
 from agent.upkeep.audit_watch import AuditWatch
 from agent.upkeep.colour_watches import ColourWatches
 from agent.upkeep.progress import Source
@@ -176,6 +177,7 @@ class Daemon:
             *export,
             audit.look,
             *self._keeper.jobs,
+            logs.look,
         )
 
     def _colours(self, config: Config) -> ShelfColours:

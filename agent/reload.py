@@ -7,6 +7,7 @@ capture is lost either way: what is not taken in yet lies in its folder, and wha
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from engines.ladder import Ladder
 
 log = logging.getLogger(__name__)
 
+RELOAD_SIGNAL: Final = signal.SIGHUP
+"""Asks the agent to read its settings again; ``ExecReload=`` of the service sends it."""
 LIVE: Final = (
     "dermoscopes",
     "store.quota_mb",

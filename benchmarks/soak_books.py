@@ -93,7 +93,7 @@ def reconcile(scene: SoakScene, notes: Notes, right: Mapping[str, Mapping[str, f
     _once(found, "scan without exactly one result event in the outbox", _of(outbox, RESULT.type), scans)
     books = read_books(scene.state, scene.ledger)
     with _reading(scene.state / "dermascan.db") as device:
-        gone = "SELECT count(*) FROM outbox WHERE state = 'acknowledged' AND event = x''"
+        gone = "SELECT count(*) FROM outbox WHERE seq NOT IN (SELECT seq FROM outbox_events)"
         found.slimmed = device.execute(gone).fetchone()[0]
     found.events = replace(books, changed=books.changed - found.slimmed)
     if found.events.lost or found.events.twice or found.events.changed or found.events.waiting or found.events.dead:

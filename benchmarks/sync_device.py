@@ -168,11 +168,17 @@ class Device:
         signal.signal(signal.SIGTERM, lambda *_: self._over.set())
         self._say()
         self.sync.start()
-        for name, work in (("results", self._add_results), ("fresh", self._add_fresh)):
-            threading.Thread(target=work, name=name, daemon=True).start()
+        adding = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("results", self._add_results), ("fresh", self._add_fresh))
+        ]
+        for thread in adding:
+            thread.start()
         while not self._over.wait(self.plan.say_every_s):
             self._say()
         until = time.monotonic() + 5.0
+        for thread in adding:
+            thread.join(1.0)  # a result that is being added gets its end, and its time, too
         while self._committed and time.monotonic() < until:  # a timed result that is on its way gets its time
             time.sleep(0.02)
         self.sync.stop()

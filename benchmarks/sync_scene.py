@@ -213,7 +213,9 @@ def read_books(state_dir: Path, ledger: Path) -> Books:
         heard = cloud.execute("SELECT event_id, event FROM events").fetchall()
         (duplicates,) = cloud.execute("SELECT coalesce(sum(duplicates), 0) FROM streams").fetchone()
     with closing(sqlite3.connect(f"file:{state_dir / 'dermascan.db'}?mode=ro", uri=True)) as device:
-        rows = device.execute("SELECT event_id, state, event FROM outbox").fetchall()
+        rows = device.execute(
+            "SELECT event_id, state, event FROM outbox LEFT JOIN outbox_events USING (seq)"
+        ).fetchall()
     known = {event_id: event.encode() for event_id, event in heard}
     states = [state for _, state, _ in rows]
     return Books(

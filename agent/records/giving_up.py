@@ -57,13 +57,22 @@ def slim_events(db: Connection, limit: int, before: str | None = None) -> Slimme
         before: only those written before this time.
     """
     rows = db.execute(
-        "SELECT seq, length(event) FROM outbox INDEXED BY outbox_with_bytes"
-        " WHERE state = 'acknowledged' AND event <> x'' AND created_at < ? ORDER BY seq LIMIT ?",
+        "SELECT seq, length(event) FROM outbox_events CROSS JOIN outbox USING (seq)"
+        " WHERE state = 'acknowledged' AND created_at < ? ORDER BY seq LIMIT ?",
         (before or "\U0010ffff", limit),
     ).fetchall()
     listed = json.dumps([row[0] for row in rows])
-    db.execute("UPDATE outbox SET event = x'' WHERE seq IN (SELECT value FROM json_each(?))", (listed,))
+    db.execute("DELETE FROM outbox_events WHERE seq IN (SELECT value FROM json_each(?))", (listed,))
     return Slimmed(len(rows), sum(row[1] for row in rows))
+
+
+def forget_events_of_erased(db: Connection) -> None:
+    """Drop what a salvage found in unused pages of events that had been let go with their patient (F10)."""
+    db.execute(
+        "DELETE FROM outbox_events WHERE seq IN (SELECT outbox.seq FROM outbox JOIN scans USING (scan_id)"
+        " WHERE kept = 'erased' AND outbox.state = 'acknowledged')",
+        (),
+    )
 
 
 def finished_before(db: Connection, before: str, limit: int, *, down_to: Kept) -> list[str]:
@@ -170,5 +179,6 @@ def _forget_words(db: Connection, scan_id: str) -> None:
     db.execute("UPDATE scans SET path = 'erased', path_bytes = x'' WHERE scan_id = ?", (scan_id,))
     db.execute("UPDATE verdicts SET note = NULL WHERE scan_id = ? AND note IS NOT NULL", (scan_id,))
     db.execute(
-        "UPDATE outbox SET event = x'' WHERE scan_id = ? AND state = 'acknowledged' AND event <> x''", (scan_id,)
+        "DELETE FROM outbox_events WHERE seq IN (SELECT seq FROM outbox WHERE scan_id = ? AND state = 'acknowledged')",
+        (scan_id,),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.config import ConfigError
 from agent.messages.envelope import Sender
-from agent.records import audit, giving_up, quarantine, scans, sqlite_version, verdicts
+from agent.records import audit, giving_up, outbox, quarantine, scans, sqlite_version, verdicts
 from agent.records.connection import set_quota
 from agent.records.erasures import erased
 from agent.records.errors import StoreError
@@ -32,6 +32,8 @@ UNBORN = "dermascan.db.new"
 LOCK = "agent.lock"
 BUSY_TIMEOUT_MS = 1000
 CACHE_KIB = 4096
+_ENDLESS = (1 << 32) - 2
+"""Pages: SQLite's own limit."""
 
 
 class StateLock:
@@ -93,7 +95,7 @@ def open_database(state_dir: Path, sender: Sender, quota_mb: int, seal: Seal = P
         elif (salvaged := quarantine.pending(state_dir)) is not None:
             quarantine.finish(salvaged, "carried over; the agent was stopped before it could note how much")
         connection = connect(path, quota_mb)
-        migrate(connection)
+        _upgrade(connection, quota_mb)
         try:
             refuse_unknown_keys(connection, seal)
         except ConfigError:
@@ -106,6 +108,17 @@ def open_database(state_dir: Path, sender: Sender, quota_mb: int, seal: Seal = P
         ) from error
     logger.info("%s", sqlite_version.explain())
     return connection
+
+
+def _upgrade(connection: sqlite3.Connection, quota_mb: int) -> None:
+    """Bring the tables up to date. A full database needs more than its quota meanwhile, to be moved about in (F29)."""
+    if user_version(connection) == SCHEMA_VERSION:
+        return
+    connection.execute(f"PRAGMA max_page_count = {_ENDLESS}")
+    try:
+        migrate(connection)
+    finally:
+        set_quota(connection, quota_mb)
 
 
 def find_damage(path: Path, device_id: str, *, ours: bool = False) -> str | None:
@@ -204,9 +217,11 @@ def _make(state_dir: Path, sender: Sender, quota_mb: int) -> None:
             saved = salvage(damaged / DATABASE, connection)
             if giving_up.reduce(connection, state_dir, erased(state_dir), Kept.ERASED):  # older states may have come
                 connection.execute("VACUUM")
+            giving_up.forget_events_of_erased(connection)
             saved["events built again"] = scans.post_missing_events(connection, sender) + verdicts.post_missing_events(
                 connection, sender
             )
+            saved["events without bytes"] = outbox.bury_without_bytes(connection)
             told = ", ".join(f"{count} {what}" for what, count in saved.items())
             audit.append(connection, _salvaged(damaged, saved))
             logger.error("%s: carried over into the new database: %s", damaged, told)

@@ -53,13 +53,14 @@ def enqueue(
     reason = None
     if len(event) > MAX_BYTES:
         reason = f"it has {len(event)} bytes, and brokers take no more than {MAX_BYTES}"
-    db.execute(
-        "INSERT INTO outbox (event_id, scan_id, type, topic, event, state, reason, created_at)"
-        # A salvage may have kept the event without its scan (F10): it is this one, and has perhaps arrived.
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE SET scan_id = excluded.scan_id"
-        " WHERE outbox.scan_id IS NULL",
-        (event_id, scan_id, event_type, topic, event, "waiting" if reason is None else "dead", reason, created_at),
-    )
+    new = db.execute(
+        "INSERT INTO outbox (event_id, scan_id, type, topic, state, reason, created_at)"
+        # A salvage may have kept the row without its scan or its bytes (F10): it is this one, and has perhaps arrived.
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO UPDATE"
+        " SET scan_id = coalesce(outbox.scan_id, excluded.scan_id) RETURNING seq",
+        (event_id, scan_id, event_type, topic, "waiting" if reason is None else "dead", reason, created_at),
+    ).fetchall()
+    db.execute("INSERT OR IGNORE INTO outbox_events (seq, event) VALUES (?, ?)", (new[0][0], event))
 
 
 def next_number(db: Connection, topic: str) -> int:
@@ -101,7 +102,8 @@ def due(db: Connection, limit: int, *, fresh_after_seq: int, exclude: Collection
 
 _ENDLESS = (1 << 63) - 1
 _DUE = (
-    "SELECT seq, event_id, type, topic, event, attempts, created_at FROM outbox INDEXED BY outbox_due"  # noqa: S608
+    "SELECT seq, event_id, type, topic, event, attempts, created_at"  # noqa: S608
+    " FROM outbox INDEXED BY outbox_due CROSS JOIN outbox_events USING (seq)"
     f" WHERE state = 'waiting' AND {OUTBOX_RANK} = ? AND seq > ? AND seq <= ?"
     " AND event_id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
 )
@@ -142,12 +144,23 @@ def dead(db: Connection, event_id: str, reason: str) -> None:
 def retry(db: Connection, event_id: str | None) -> int:
     """Let one event that was given up wait again, all of them where None; returns how many.
 
-    Its attempts count from 0 again. One that was too large is sent as it is: the broker may have come to take more.
+    Its attempts count from 0 again. One that was too large is sent as it is: the broker may have come to take more. One
+    that has lost its bytes stays as it is.
     """
     rows = db.execute(
         "UPDATE outbox SET state = 'waiting', reason = NULL, attempts = 0 WHERE state = 'dead'"
-        " AND (? IS NULL OR event_id = ?) RETURNING seq",
+        " AND (? IS NULL OR event_id = ?) AND seq IN (SELECT seq FROM outbox_events) RETURNING seq",
         (event_id, event_id),
+    ).fetchall()
+    return len(rows)
+
+
+def bury_without_bytes(db: Connection) -> int:
+    """Give up what waits and has lost its bytes to damage, so that people see it (F10, F21); returns how many."""
+    rows = db.execute(
+        "UPDATE outbox SET state = 'dead', reason = ? WHERE state <> 'acknowledged'"
+        " AND seq NOT IN (SELECT seq FROM outbox_events) RETURNING seq",
+        ("its bytes were lost with a damaged database, and nothing is left to make them of again",),
     ).fetchall()
     return len(rows)
 

@@ -114,10 +114,11 @@ def find_scan(state_dir: Path, scan_id: str) -> ScanRow | None:
 
 def list_outbox(state_dir: Path, state: str, limit: int | None = None) -> list[QueueRow]:
     """The first ``limit`` outbox rows (all where None) of a state, in the order of sending."""
-    columns = ", ".join(QueueRow.__dataclass_fields__).replace("bytes", "length(event)")
+    columns = ", ".join(QueueRow.__dataclass_fields__).replace("bytes", "ifnull(length(event), 0)")
     with open_reading(state_dir) as db:
         rows = db.execute(
-            f"SELECT {columns} FROM outbox WHERE state = ? ORDER BY {OUTBOX_RANK}, seq LIMIT ?",  # noqa: S608
+            f"SELECT {columns} FROM outbox LEFT JOIN outbox_events USING (seq)"  # noqa: S608
+            f" WHERE state = ? ORDER BY {OUTBOX_RANK}, seq LIMIT ?",
             (state, -1 if limit is None else limit),
         ).fetchall()
     return [QueueRow(*row) for row in rows]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from agent.messages.catalogue import BY_TYPE
 from agent.records import pages
 from agent.records.sealing import SEALED
 
@@ -23,29 +24,31 @@ logger = logging.getLogger(__name__)
 
 MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
-_TABLES = (
-    "scans",
-    "sightings",
-    "outbox",
-    "streams",
-    "colour_watches",
-    "verdicts",
-    "ground_truth",
-    "commands_seen",
-    "audit",
-    "keeping",
-    "removals",
+_GROUPS = (
+    ("scans",),
+    (
+        "sightings",
+        "outbox",
+        "streams",
+        "colour_watches",
+        "verdicts",
+        "ground_truth",
+        "commands_seen",
+        "audit",
+        "keeping",
+        "removals",
+    ),
+    ("outbox_events",),
 )
-"""Rows of the audit come as they are: its chain tells what is missing."""
-_PARENTS = ("scans",)
 """Those that others refer to come first. An event whose scan is lost is kept without it, a sighting is not: it says
-nothing but which scan a file is."""
+nothing but which scan a file is. Rows of the audit come as they are: its chain tells what is missing."""
 _JSON = {"metadata", "result", "suggestion", "data", "event"}
 """What must be JSON: a row in which it is not was damaged. An event is then built again from its scan."""
 _STORED = {
     "scans": 20,
     "sightings": 8,
-    "outbox": 10,
+    "outbox": 9,
+    "outbox_events": 2,
     "verdicts": 13,
     "ground_truth": 7,
     "commands_seen": 5,
@@ -54,8 +57,12 @@ _STORED = {
     "streams": 2,
 }
 """How many values a record of each table had in its first version: by this it is known away from its tree."""
-_NUMBERED = {"scans", "outbox", "verdicts", "ground_truth", "commands_seen", "audit"}
+_NUMBERED = {"scans", "outbox", "outbox_events", "verdicts", "ground_truth", "commands_seen", "audit"}
 """Tables whose first column is the record's own number."""
+_COUNTED = {"new_outbox", "new_verdicts", *_NUMBERED}
+"""Names in SQLite's own list of numbers."""
+_OLD_OUTBOX, _OLD_EVENT = 10, 5
+"""Up to schema 6 a row of the outbox had so many values, the event itself at this place (F29)."""
 
 
 def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
@@ -68,7 +75,7 @@ def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
         sqlite3.Error: the new database cannot be written (quota, disk).
         OSError: there is no room for the copy.
     """
-    saved = dict.fromkeys(_TABLES, 0)
+    saved = {table: 0 for tables in _GROUPS for table in tables}
     with tempfile.TemporaryDirectory(prefix=".salvage-", dir=damaged.parent) as place:
         copy = Path(place) / damaged.name
         for suffix in ("", "-wal"):
@@ -83,7 +90,7 @@ def salvage(damaged: Path, new: sqlite3.Connection) -> dict[str, int]:
             _fold_log(old)
             new.execute("BEGIN IMMEDIATE")
             with _mapped(copy) as view:
-                for tables in (_PARENTS, [table for table in _TABLES if table not in _PARENTS]):
+                for tables in _GROUPS:
                     for table in tables:
                         saved[table] += _copy_rows(old, new, table)
                     for table, count in _loose_rows(view, new, [name for name in tables if name in _STORED]).items():
@@ -130,15 +137,17 @@ def _mend_header(copy: Path, new: sqlite3.Connection) -> None:
 
 
 def _copy_rows(old: sqlite3.Connection, new: sqlite3.Connection, table: str) -> int:
-    columns = _columns(new, table)
+    columns, source = _columns(new, table), table
     try:
-        there = _columns(old, table)
+        if table == "outbox_events" and "event" in _columns(old, "outbox"):
+            source = "outbox"  # of an older version, where events lay in it (F29)
+        there = _columns(old, source)
     except sqlite3.Error:
         there = columns
     # A database that an older version left has fewer of them (F29).
     known = [name for name in columns if name in there] if there else columns
     keep = _Keeping(new, table, known)
-    return sum(keep(row) for row in _readable_rows(old, table, ", ".join(known)))
+    return sum(keep(row) for row in _readable_rows(old, source, ", ".join(known)))
 
 
 class _Keeping:
@@ -148,6 +157,7 @@ class _Keeping:
         self._new = new
         marks = ", ".join("?" * len(columns))
         self._insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - our names
+        self._table = table
         self._scan = columns.index("scan_id") if table == "outbox" else None
         self._documents = [place for place, name in enumerate(columns) if name in _JSON]
 
@@ -158,9 +168,27 @@ class _Keeping:
                     json.loads(row[place])
             if self._scan is not None and not self._known(row[self._scan]):
                 row = [*row[: self._scan], None, *row[self._scan + 1 :]]
+            if self._table == "colour_watches" and not isinstance(json.loads(row[1]), dict):
+                return 0  # of SQLite's own list of numbers, which has the same form
+            if self._table == "outbox_events" and not self._has_row(int(row[0]), row[1]):
+                return 0
             return max(0, self._new.execute(self._insert, row).rowcount)
-        except (sqlite3.IntegrityError, sqlite3.DataError, ValueError, TypeError):
+        except (sqlite3.IntegrityError, sqlite3.DataError, ValueError, TypeError, KeyError):
             return 0  # a wrong type, state or parent: made of damage, not of ours
+
+    def _has_row(self, seq: int, event: bytes) -> bool:
+        """Whether an event's row is there; where it was lost, it is made again of what the event says of itself."""
+        if not event:
+            return False  # let go by an older version
+        said = json.loads(event)
+        there = self._new.execute("SELECT event_id FROM outbox WHERE seq = ?", (seq,)).fetchone()
+        if there is not None:
+            return bool(there[0] == said["id"])
+        topic = BY_TYPE[said["type"]].topic
+        scan_id = said["data"].get("scan_id") if isinstance(said["data"], dict) else None
+        row = (seq, said["id"], scan_id if self._known(scan_id) else None, said["type"], topic, said["time"])
+        sql = "INSERT OR IGNORE INTO outbox (seq, event_id, scan_id, type, topic, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+        return self._new.execute(sql, row).rowcount > 0
 
     def _known(self, scan_id: object) -> bool:
         return self._new.execute("SELECT 1 FROM scans WHERE scan_id = ?", (scan_id,)).fetchone() is not None
@@ -188,6 +216,9 @@ def _loose_rows(view: memoryview, new: sqlite3.Connection, tables: Sequence[str]
         for width in range(_STORED[table], len(columns) + 1):
             keeping[table, width] = _Keeping(new, table, columns[:width])
             widths.setdefault(width, []).append(table)
+    if "outbox" in tables:
+        widths.setdefault(_OLD_OUTBOX, []).append("outbox")
+        events = _Keeping(new, "outbox_events", _columns(new, "outbox_events"))
     saved = dict.fromkeys(tables, 0)
     for row in pages.rows(view, page_size, frozenset(widths)):
         for table in widths[len(row.values)]:
@@ -196,9 +227,14 @@ def _loose_rows(view: memoryview, new: sqlite3.Connection, tables: Sequence[str]
                 if values[0] is not None:
                     continue
                 values[0] = row.rowid
-            elif table == "streams" and values[0] in {"new_outbox", "new_verdicts", *_TABLES}:
-                continue  # of SQLite's own list of numbers, which has the same form
-            saved[table] += keeping[table, len(values)](values)
+            elif table == "streams" and values[0] in _COUNTED:
+                continue  # the same list
+            if table == "outbox" and len(values) == _OLD_OUTBOX:
+                event = values.pop(_OLD_EVENT)
+                saved[table] += keeping[table, len(values)](values)
+                events((row.rowid, event))
+            else:
+                saved[table] += keeping[table, len(values)](values)
     return saved
 
 

@@ -221,7 +221,8 @@ def post_missing_events(db: Connection, sender: Sender) -> int:
     """Build again the events of finished scans that have none (after a salvage: F10); returns how many."""
     rows = db.execute(
         "SELECT seq, scan_id, state, result, finished_at FROM scans WHERE state <> 'received'"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.scan_id = scans.scan_id AND type = ?) ORDER BY seq",
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.scan_id = scans.scan_id AND type = ?"
+        " AND (state = 'acknowledged' OR seq IN (SELECT seq FROM outbox_events))) ORDER BY seq",
         (RESULT.type,),
     ).fetchall()
     for seq, scan_id, state, result, finished_at in rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.records.tables import (
     A_VERDICT_IS_WITHDRAWN,
+    EVENTS_LIE_APART,
     EVENTS_OF_THE_DEVICE,
     OUTBOX_RANK,
     TABLES,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x44534544
 """``"DSED"`` in ASCII, as ``PRAGMA application_id``: a zero-length or foreign file does not have it."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """``PRAGMA user_version``: the number of migrations applied. A file of a newer one is refused, never rewritten."""
 
 STEPS = (
@@ -42,6 +43,7 @@ STEPS = (
     ("m004_who_did_what", WHO_DID_WHAT),
     ("m005_a_verdict_is_withdrawn", A_VERDICT_IS_WITHDRAWN),
     ("m006_what_is_kept", WHAT_IS_KEPT),
+    ("m007_events_lie_apart", EVENTS_LIE_APART),
 )
 """Every change the schema ever had, oldest first. Rows outlive the software: nothing here drops one (F29)."""
 

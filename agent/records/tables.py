@@ -258,3 +258,17 @@ WHAT_IS_KEPT = (
     "CREATE TABLE removals (path TEXT PRIMARY KEY) STRICT",
     "CREATE TABLE keeping (name TEXT PRIMARY KEY, state TEXT NOT NULL, changed_at TEXT NOT NULL) STRICT",
 )
+
+EVENTS_LIE_APART = (
+    # A change of a row's length makes SQLite write all of it anew: beside 15 kB of event the cloud's word on a row cost
+    # ten times as much (benchmarks/sync.md). The bytes are written once, read once, and then let go.
+    """
+    CREATE TABLE outbox_events (
+        seq INTEGER PRIMARY KEY REFERENCES outbox (seq),
+        event BLOB NOT NULL
+    ) STRICT
+    """,
+    "INSERT INTO outbox_events SELECT seq, event FROM outbox WHERE event <> x'' ORDER BY seq",
+    "DROP INDEX outbox_with_bytes",
+    "ALTER TABLE outbox DROP COLUMN event",
+)

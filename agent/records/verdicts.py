@@ -189,7 +189,11 @@ def counts(db: Connection) -> VerdictCounts:
 
 def post_missing_events(db: Connection, sender: Sender) -> int:
     """Build again the events of verdicts that have none (after a salvage: F10); returns how many."""
-    have = {row[0] for row in db.execute("SELECT event_id FROM outbox WHERE type = ?", (FEEDBACK.type,)).fetchall()}
+    sql = (
+        "SELECT event_id FROM outbox WHERE type = ?"
+        " AND (state = 'acknowledged' OR seq IN (SELECT seq FROM outbox_events))"
+    )
+    have = {row[0] for row in db.execute(sql, (FEEDBACK.type,)).fetchall()}
     rows = db.execute(f"SELECT {_COLUMNS} FROM verdicts ORDER BY seq", ()).fetchall()  # noqa: S608
     missing = [one for one in map(_verdict, rows) if event_id_of(one.verdict_id, FEEDBACK.type) not in have]
     for one in missing:

@@ -176,7 +176,7 @@ class Lines(logging.Handler):
             self.handleError(record)
 
     def look(self) -> None:
-        """Say what is held back and due, though nothing else is said; for the agent's rounds."""
+        """Say what is held back and due, though nothing else is said."""
         with self.lock or threading.Lock():
             for last, count in self._repeats.overdue():
                 self._write(last, count)
@@ -225,6 +225,13 @@ def start(folders: Iterable[Path], *, verbose: bool = False, stream: TextIO | No
     root.addHandler(lines)
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     return lines
+
+
+def look() -> None:
+    """Let the log of this process, where it has one of ours, say what it holds back and is due; for the rounds."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Lines):
+            handler.look()
 
 
 def _is_journal(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:

@@ -71,7 +71,7 @@ def test_a_late_sidecar_reaches_the_scan_and_its_file(write_config: WriteConfig,
         (tmp_path / "scope-1" / "a.json").write_text('{"patient_id": "P-17", "age": 61}')
         until(lambda: json.loads(result.read_bytes())["patient_id"] == "P-17", "the patient in the result file")
     connection = sqlite3.connect(tmp_path / "state" / "dermascan.db")
-    events = connection.execute("SELECT event FROM outbox").fetchall()
+    events = connection.execute("SELECT event FROM outbox JOIN outbox_events USING (seq)").fetchall()
     connection.close()
     assert len(events) == 1
     assert b"P-17" not in events[0][0]

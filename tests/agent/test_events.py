@@ -27,7 +27,9 @@ def test_answers_and_refusals_are_events_of_the_catalogue(write_config: Callable
         (folder / "CANARY-NAME.png").write_bytes(bytes(cv2.imencode(".png", np.zeros((300, 300, 3), np.uint8))[1]))
         commits.wait(lambda by_name: len(by_name) == 2)
     with closing(sqlite3.connect(tmp_path / "state" / "dermascan.db")) as db:
-        payloads = [row[0] for row in db.execute("SELECT event FROM outbox ORDER BY seq")]
+        payloads = [
+            row[0] for row in db.execute("SELECT event FROM outbox JOIN outbox_events USING (seq) ORDER BY seq")
+        ]
     events = [parse(payload, MESSAGES) for payload in payloads]
     assert {event.message for event in events} == {RESULT}
     ends = [event.data.root for event in events if isinstance(event.data, Result)]

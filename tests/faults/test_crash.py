@@ -77,7 +77,7 @@ def check_books(root: Path, captures: int) -> None:
     """Every capture answered exactly once, every event exactly once, no half-written file."""
     connection = sqlite3.connect(root / "state" / "dermascan.db")
     scans = connection.execute("SELECT scan_id, image_sha256, state, result FROM scans").fetchall()
-    events = connection.execute("SELECT scan_id, event FROM outbox").fetchall()
+    events = connection.execute("SELECT scan_id, event FROM outbox JOIN outbox_events USING (seq)").fetchall()
     connection.close()
     expected = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (root / "scope-1").glob("*.jpg")}
     assert len(expected) == captures

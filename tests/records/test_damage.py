@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.messages.catalogue import ALERT
 from agent.records import opening
 from agent.records.messages import event_id_of
 from agent.records.schema import SCHEMA_VERSION
@@ -238,3 +239,83 @@ def test_a_damaged_database_of_an_older_version_loses_no_row(open_store, databas
         connection.execute("PRAGMA user_version = 5")
     change(database, 0, b"\xa5" * 16)
     assert open_store().counts().answered == ANSWERED
+
+
+@pytest.fixture
+def sixth_version(database) -> tuple[Path, dict[str, bytes]]:
+    """The same as version 6 left it, with events within the outbox; and what they are."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        events = dict(db.execute("SELECT event_id, event FROM outbox JOIN outbox_events USING (seq)"))
+        statements = [sql for (sql,) in db.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'outbox'") if sql]
+        (table,) = [sql for sql in statements if sql.startswith("CREATE TABLE")]
+        table = table.replace("topic TEXT NOT NULL,", "topic TEXT NOT NULL, event BLOB NOT NULL,")
+        db.execute(table.replace('"outbox"', "old", 1).replace("outbox", "old", 1))
+        names = "seq, event_id, scan_id, type, topic, event, state, attempts, reason, created_at"
+        db.execute(f"INSERT INTO old SELECT {names} FROM outbox JOIN outbox_events USING (seq)")  # noqa: S608
+        db.execute("DROP TABLE outbox_events")
+        db.execute("DROP TABLE outbox")
+        db.execute("ALTER TABLE old RENAME TO outbox")
+        for statement in statements:
+            if not statement.startswith("CREATE TABLE"):
+                db.execute(statement)
+        db.execute("UPDATE outbox SET state = 'acknowledged' WHERE seq % 2")
+        db.execute("UPDATE outbox SET event = x'' WHERE seq = 1")
+        db.execute("PRAGMA user_version = 6")
+        db.execute("VACUUM")
+    return database, events
+
+
+@pytest.mark.fault("F10")
+@pytest.mark.fault("F29")
+@pytest.mark.parametrize("damage", ["header", "schema"])
+def test_events_of_an_older_version_are_salvaged_to_the_byte(open_store, sixth_version, damage):
+    """By its trees, and page by page where the way to them is lost; with what had arrived."""
+    database, events = sixth_version
+    change(database, 0, b"\xa5" * (16 if damage == "header" else PAGE))
+    store = open_store()
+    there = store.look(
+        lambda db: db.execute("SELECT seq, event_id, state, event FROM outbox LEFT JOIN outbox_events USING (seq)")
+    ).fetchall()
+    assert len(there) == len(events) == ANSWERED
+    for seq, event_id, state, event in there:
+        assert state == ("acknowledged" if seq % 2 else "waiting")
+        assert event == (events[event_id] if seq != 1 else None)
+
+
+@pytest.mark.fault("F10")
+def test_an_event_whose_row_is_lost_gets_it_back_under_its_number(open_store, claim, database):
+    store = open_store()
+    alert = store.post(ALERT, "scope-1", {"kind": "colour_drift", "sentence": "x"}).result(10)
+    (before,) = [row for row in store.outbox_due(100, fresh_after_seq=0) if row.event_id == alert]
+    store.close()
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute("DELETE FROM outbox WHERE seq IN (3, ?)", (before.seq,))
+    change(database, 0, b"\xa5" * 16)
+    store = open_store()
+    rows = {row.event_id: row for row in store.outbox_due(100, fresh_after_seq=0)}
+    assert (rows[alert].seq, rows[alert].event, rows[alert].topic) == (before.seq, before.event, before.topic)
+    assert len(rows) == ANSWERED + 1
+    scan_of_third = store.look(lambda db: db.execute("SELECT scan_id FROM outbox WHERE seq = 3").fetchone())
+    assert scan_of_third != (None,), "its scan is known"
+
+
+@pytest.mark.fault("F10")
+@pytest.mark.fault("F21")
+def test_a_row_whose_event_is_lost_gets_it_again_or_says_so(open_store, database):
+    store = open_store()
+    alert = store.post(ALERT, "scope-1", {"kind": "colour_drift", "sentence": "x"}).result(10)
+    before = {row.event_id: row for row in store.outbox_due(100, fresh_after_seq=0)}
+    store.close()
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("DELETE FROM outbox_events WHERE seq IN (3, ?)", (before[alert].seq,))
+        db.execute("VACUUM")  # else the pages would still hold them
+    change(database, 0, b"\xa5" * 16)
+    store = open_store()
+    after = {row.event_id: row for row in store.outbox_due(100, fresh_after_seq=0)}
+    assert after == {event_id: row for event_id, row in before.items() if event_id != alert}
+    dead = "SELECT event_id, reason FROM outbox WHERE state = 'dead'"
+    ((event_id, reason),) = store.look(lambda db: db.execute(dead).fetchall())
+    assert event_id == alert
+    assert "lost with a damaged database" in reason
+    assert store.outbox_retry(alert).result(10) == 0, "there is nothing to send"

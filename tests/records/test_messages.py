@@ -41,7 +41,9 @@ def events(open_store, claim, answer_json, state_dir):
     store.answer(answered.scan_id, answer_json(answered.scan_id), "cpu", {"patient_id": "CANARY-PATIENT"}).result(10)
     store.reject(rejected.scan_id, Reason.BLANK, "The picture is blank.").result(10)
     with closing(sqlite3.connect(state_dir / "dermascan.db")) as connection:
-        return connection.execute("SELECT event_id, scan_id, type, topic, event FROM outbox ORDER BY seq").fetchall()
+        return connection.execute(
+            "SELECT event_id, scan_id, type, topic, event FROM outbox JOIN outbox_events USING (seq) ORDER BY seq"
+        ).fetchall()
 
 
 def test_each_event_is_a_cloudevent(events):

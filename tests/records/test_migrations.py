@@ -37,7 +37,10 @@ def rows(path: Path, table: str) -> list[tuple[Any, ...]]:
 
 def outbox(path: Path) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as db:
-        return db.execute("SELECT * FROM outbox ORDER BY seq").fetchall()
+        names = "seq, event_id, scan_id, type, topic, event, state, attempts, reason, created_at"
+        (there,) = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'outbox_events'").fetchone()
+        source = "outbox JOIN outbox_events USING (seq)" if there else "outbox"
+        return db.execute(f"SELECT {names} FROM {source} ORDER BY seq").fetchall()  # noqa: S608
 
 
 @pytest.fixture
@@ -92,10 +95,12 @@ def third_version(second_version: Path) -> Path:
 
 @pytest.mark.fault("F29")
 def test_an_older_version_gets_an_audit_and_loses_nothing(third_version: Path, open_store, state_dir) -> None:
-    before = {table: rows(third_version, table) for table in ("scans", "outbox", "verdicts", "streams")}
-    assert len(before["outbox"]) == ROWS
+    before = {table: rows(third_version, table) for table in ("scans", "verdicts", "streams")}
+    events = outbox(third_version)
+    assert len(events) == ROWS
     store = open_store()
     assert store.audit_head() == (0, "0" * 64)
+    assert outbox(third_version) == events
     after = {table: rows(third_version, table) for table in before}
     for table, old in before.items():
         assert [row[: len(old[0])] for row in after[table]] == old, "columns may be added, at the end"
@@ -165,3 +170,17 @@ def test_the_tables_are_the_same_however_the_database_came_to_them(third_version
         new = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
     with closing(sqlite3.connect(third_version)) as db:
         assert db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall() == new
+
+
+@pytest.mark.fault("F29")
+def test_a_database_at_its_quota_is_upgraded(first_version: Path, open_store) -> None:
+    """The events are moved about, for which there must be room for as long as it takes."""
+    with closing(sqlite3.connect(first_version)) as db:
+        db.execute("UPDATE outbox SET event = zeroblob(50000)")
+        db.commit()
+    before = outbox(first_version)
+    quota_mb = first_version.stat().st_size // 1024**2 + 1
+    open_store(quota_mb=quota_mb).close()
+    assert outbox(first_version) == before
+    with closing(sqlite3.connect(first_version)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

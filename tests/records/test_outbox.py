@@ -107,9 +107,11 @@ def test_a_backlog_of_100_000_rows_does_not_slow_the_choice(open_store, answered
     store = open_store()
     insert = (
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) INSERT INTO outbox"
-        " (event_id, scan_id, type, topic, event, created_at) SELECT 'old-' || i, NULL, CASE i % 3 WHEN 0 THEN"
-        " 'org.dermascan.telemetry.v1' ELSE 'org.dermascan.later.v1' END, 'x', zeroblob(200), 't' FROM n"
+        " (event_id, scan_id, type, topic, created_at) SELECT 'old-' || i, NULL, CASE i % 3 WHEN 0 THEN"
+        " 'org.dermascan.telemetry.v1' ELSE 'org.dermascan.later.v1' END, 'x', 't' FROM n"
     )
+    store._writer.submit(lambda db: db.execute(insert).fetchall()).result(25)
+    insert = "INSERT INTO outbox_events SELECT seq, zeroblob(200) FROM outbox"
     store._writer.submit(lambda db: db.execute(insert).fetchall()).result(25)
     connected = store.outbox_stats().last_seq
     scan_id = answered(store)
@@ -186,7 +188,7 @@ def test_an_event_too_large_for_brokers_is_dead_at_once_with_its_reason(open_sto
     assert json.loads(waits.event)["subject"] == small
     with closing(sqlite3.connect(state_dir / "dermascan.db")) as db:
         event_id, reason, size = db.execute(
-            "SELECT event_id, reason, length(event) FROM outbox WHERE state = 'dead'"
+            "SELECT event_id, reason, length(event) FROM outbox JOIN outbox_events USING (seq) WHERE state = 'dead'"
         ).fetchone()
     assert reason == f"it has {size} bytes, and brokers take no more than {MAX_BYTES}"
     assert store.counts().answered == 2, "the answer itself is none the worse"

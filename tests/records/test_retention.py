@@ -150,8 +150,8 @@ def test_events_that_have_arrived_lose_their_bytes_and_are_still_known(store, ke
     scan("old", 400)
     report = keep(365).run()
     assert report.given_up.events == 1
-    state, event = store.look(lambda db: db.execute("SELECT state, event FROM outbox").fetchone())
-    assert (state, event) == ("acknowledged", b"")
+    sql = "SELECT state, event FROM outbox LEFT JOIN outbox_events USING (seq)"
+    assert store.look(lambda db: db.execute(sql).fetchall()) == [("acknowledged", None)]
     assert store.counts().acknowledged == 1
 
 
@@ -197,7 +197,7 @@ def test_for_room_the_least_missed_goes_first_and_no_more_than_needed(store, sta
     scans = [scan(str(number), 400 - number) for number in range(3)] + [scan("young", 5)]
     guard.__class__ = Pressed
     keeper = keep()
-    heavy = "SELECT count(*) FROM outbox WHERE event <> x''"
+    heavy = "SELECT count(*) FROM outbox_events"
     guard.still = lambda: store.look(lambda db: db.execute(heavy).fetchone()[0]) > 0
     done = keeper.run().given_up
     assert done.events == 4

@@ -24,9 +24,16 @@ from agent.records.store import Store
 PAGE = 4096
 SEEDS = 12
 ALL_SEEDS = 200
-KEYS = {"scans": "scan_id", "outbox": "event_id", "verdicts": "verdict_id", "audit": "hash", "sightings": "path_bytes"}
+KEYS = {
+    "scans": "scan_id",
+    "outbox": "event_id",
+    "outbox_events": "seq",
+    "verdicts": "verdict_id",
+    "audit": "hash",
+    "sightings": "path_bytes",
+}
 """By what a row of a table is known."""
-WIDTHS = {23: "scans", 20: "scans", 10: "outbox", 13: "verdicts", 12: "audit", 8: "sightings"}
+WIDTHS = {23: "scans", 20: "scans", 9: "outbox", 2: "outbox_events", 13: "verdicts", 12: "audit", 8: "sightings"}
 SHELL = os.environ.get("DERMASCAN_SQLITE3") or shutil.which("sqlite3")
 """The command whose ``.recover`` the salvage is held against; Debian's own is built without what that needs."""
 SENDER = Sender("clinic-1", "device-1", "9.9")

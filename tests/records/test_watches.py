@@ -29,7 +29,10 @@ def test_alerts_are_events_numbered_without_gaps(open_store, state_dir) -> None:
     for _ in range(3):
         store.keep_colour_watch("scope-1", "{}", DRIFT).result(10)
     with closing(sqlite3.connect(state_dir / "dermascan.db")) as db:
-        rows = db.execute("SELECT event_id, scan_id, type, topic, event, state FROM outbox ORDER BY seq").fetchall()
+        rows = db.execute(
+            "SELECT event_id, scan_id, type, topic, event, state"
+            " FROM outbox JOIN outbox_events USING (seq) ORDER BY seq"
+        ).fetchall()
     assert len({row[0] for row in rows}) == 3
     for number, (event_id, scan_id, kind, topic, event, state) in enumerate(rows, 1):
         content = json.loads(event)

@@ -16,7 +16,7 @@ from agent.standards.errors import ExportFailed, StandardsMissing
 from agent.standards.export import Format
 from agent.standards.horizon import Horizon
 from agent.standards.ledger import MAX_ATTEMPTS, NAME, SET_ASIDE, Finished, Ledger, State
-from agent.standards.looking import LEDGER_DIR, Outcome, Trouble, Wish, clear_leftovers, look, open_ledger
+from agent.standards.looking import LEDGER_DIR, Outcome, Trouble, Wish, clear_leftovers, finished, look, open_ledger
 from tests.standards.conftest import Clinic
 
 BOTH = (Format.FHIR, Format.JSON)
@@ -92,6 +92,17 @@ def test_what_is_older_than_the_wish_is_not_written_unasked(clinic: Clinic, out:
     assert {one.scan_id for one in out.look(horizon=horizon)} == {begun}
     clinic.verdict(old, "melanoma")  # judged since: that is new
     assert {one.scan_id for one in out.look(horizon=horizon)} == {old}
+
+
+@pytest.mark.requirement("R-PAT-3")
+def test_an_erased_scan_is_not_looked_at_again(clinic: Clinic, out: Export) -> None:
+    scan_id = clinic.scan(patient_id="P-1")
+    assert len(out.look()) == 2
+    clinic.store.change(
+        lambda db: db.execute("UPDATE scans SET kept = 'erased', metadata = '{}' WHERE scan_id = ?", (scan_id,))
+    ).result(10)
+    assert finished(clinic.state_dir, None) == finished(clinic.state_dir, [scan_id]) == []
+    assert out.look() == out.look([scan_id]) == []
 
 
 def looking_reason() -> Any:

@@ -162,6 +162,19 @@ def test_wrong_settings_are_named_and_not_tried_in_a_loop(device: Booted) -> Non
     assert device.show("ActiveState", "dermascan-retry.timer") == "inactive"
 
 
+def test_a_reload_takes_settings_over_without_a_restart(device: Booted) -> None:
+    settings, before = device.at(SETTINGS), device.show("MainPID")
+    text = settings.read_text()
+    assert "\nquota_mb = 8192\n" in text
+    settings.write_text(text.replace("\nquota_mb = 8192\n", "\nquota_mb = 4096\n"))
+    device.run("systemctl", "reload", AGENT)
+    device.wait(lambda: "changed: store.quota_mb" in device.log(), "the agent did not read its settings again")
+    settings.write_text(text.replace("\nquota_mb = 8192\n", "\nquota_mb = 1\n"))
+    device.run("systemctl", "reload", AGENT)
+    device.wait(lambda: "[agent.not-reloaded]" in device.log(), "wrong settings were not refused")
+    assert (device.show("MainPID"), device.show("NRestarts")) == (before, "0")
+
+
 def test_a_fault_that_stays_is_given_up_after_ten_starts(device: Booted) -> None:
     device.drop_in("[Service]\nExecStart=\nExecStart=/bin/false\nRestartSec=50ms\n")
     device.run("systemctl", "restart", AGENT, check=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from agent import exits
 from agent.cli import build_parser
 from agent.install.layout import AGENT_UNIT, FOLDERS, GROUPS, TIMERS, UNITS, USER
+from agent.reload import RELOAD_SIGNAL
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 SERVICES = sorted(unit for unit in UNITS if unit.endswith(".service"))
@@ -91,6 +93,14 @@ def test_the_command_line_is_one_that_the_command_understands(unit: str) -> None
     assert parser.parse_args(arguments).config == Path(SETTINGS)
 
 
+def test_a_reload_sends_the_signal_that_the_agent_listens_to() -> None:
+    program, option, words = shlex.split(one(AGENT_UNIT, "ExecReload"))
+    assert (program, option) == ("/bin/sh", "-c")
+    command, name, process = words.split()
+    assert (command, process) == ("kill", "${MAINPID}")
+    assert signal.Signals[f"SIG{name.removeprefix('-')}"] is RELOAD_SIGNAL
+
+
 @pytest.mark.fault("F25")
 def test_the_agent_says_that_it_is_ready_and_is_watched() -> None:
     assert one(AGENT_UNIT, "Type") == "notify"
@@ -164,7 +174,7 @@ def test_systemd_has_nothing_to_complain_about(tmp_path: Path) -> None:
         (units / name).write_text(
             "[Unit]\nDescription=of the system\n" + "[Mount]\nWhat=/dev/x\n" * (name == "-.mount")
         )
-    for program in ("/opt/dermascan/bin/dermascan", "/usr/bin/nvidia-modprobe"):
+    for program in ("/opt/dermascan/bin/dermascan", "/usr/bin/nvidia-modprobe", "/bin/sh"):
         path = tmp_path / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/true\n")

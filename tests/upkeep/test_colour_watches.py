@@ -41,7 +41,9 @@ def capture(seed: int, cast: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> ND
 
 def alerts(folder: Path) -> list[dict[str, Any]]:
     with closing(sqlite3.connect(folder / "dermascan.db")) as db:
-        rows = db.execute("SELECT event FROM outbox WHERE type = 'org.dermascan.alert.v1' ORDER BY seq").fetchall()
+        rows = db.execute(
+            "SELECT event FROM outbox JOIN outbox_events USING (seq) WHERE type = 'org.dermascan.alert.v1' ORDER BY seq"
+        ).fetchall()
     return [json.loads(row[0])["data"] for row in rows]
 
 

@@ -39,7 +39,10 @@ def test_a_verdict_is_kept_shown_told_and_audited(
     assert scan["verdicts"] == [verdict]
     assert scan["verdict"] == verdict
     with open_reading(served.state_dir) as db:
-        (event,) = db.execute("SELECT event FROM outbox WHERE type = ? AND scan_id = ?", (FEEDBACK.type, scan_id))
+        (event,) = db.execute(
+            "SELECT event FROM outbox JOIN outbox_events USING (seq) WHERE type = ? AND scan_id = ?",
+            (FEEDBACK.type, scan_id),
+        )
         audited = db.execute("SELECT who, role, detail FROM audit WHERE subject = ?", (scan_id,)).fetchall()
     assert json.loads(event[0])["data"]["diagnosis"] == "melanoma"
     assert b"CANARY" not in event[0]
@@ -63,7 +66,10 @@ def test_a_verdict_is_changed_and_taken_back_and_nothing_is_lost(
         one["verdict_id"] for one in (first, second, third, fourth)
     ]
     with open_reading(served.state_dir) as db:
-        rows = db.execute("SELECT event FROM outbox WHERE type = ? AND scan_id = ?", (FEEDBACK.type, scan_id))
+        rows = db.execute(
+            "SELECT event FROM outbox JOIN outbox_events USING (seq) WHERE type = ? AND scan_id = ?",
+            (FEEDBACK.type, scan_id),
+        )
         told = [json.loads(row[0])["data"] for row in rows]
     assert [one["agreement"] for one in told][2] == "withdrawn"
     assert [one["diagnosis"] for one in told] == ["melanoma", "dermatofibroma", None, "melanoma"]

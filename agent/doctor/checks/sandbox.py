@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,13 +32,13 @@ _MUST: Final = {
 
 def look(place: Place) -> Iterator[Finding]:
     """The unit with its drop-ins, as systemd would read them."""
-    unit = next((path for one in FOLDERS if (path := place.root / one / UNIT).is_file()), None)
-    if unit is None:
+    files = unit_files(place.root, UNIT)
+    if not files:
         yield skipped("The agent is not installed as a service.")
         return
-    drop_ins = _drop_ins(place.root)
+    unit, *drop_ins = files
     names = f" ({', '.join(path.name for path in drop_ins)})" if drop_ins else ""
-    found = list(_lines(read_unit([unit, *drop_ins])))
+    found = list(_lines(read_unit(files)))
     exposure = measure(unit)
     if exposure is not None and exposure > MOST_EXPOSED:
         sentence = f"The service is more exposed than it should be: {exposure} where {MOST_EXPOSED} is allowed{names}."
@@ -47,7 +47,17 @@ def look(place: Place) -> Iterator[Finding]:
     yield from found or [ok(f"The sandbox {told}{names}.")]
 
 
-def read_unit(files: list[Path]) -> dict[str, list[str]]:
+def unit_files(root: Path, name: str) -> list[Path]:
+    """A unit's file and then its drop-ins, in the order in which systemd reads them; empty where there is no unit."""
+    unit = next((path for one in FOLDERS if (path := root / one / name).is_file()), None)
+    if unit is None:
+        return []
+    # Of two drop-ins of one name, the one in the stronger folder counts.
+    drop_ins = {path.name: path for one in reversed(FOLDERS) for path in (root / one / f"{name}.d").glob("*.conf")}
+    return [unit, *(drop_ins[key] for key in sorted(drop_ins))]
+
+
+def read_unit(files: Sequence[Path]) -> dict[str, list[str]]:
     """Values by their key, as systemd joins files: later ones are added, an empty one begins anew."""
     values: dict[str, list[str]] = {}
     for file in files:
@@ -71,11 +81,6 @@ def measure(unit: Path) -> float | None:
         return None
     said = re.search(r"exposure level for \S+:? ([\d.]+)", done.stdout) if done is not None else None
     return float(said[1]) if said else None
-
-
-def _drop_ins(root: Path) -> list[Path]:
-    found = [path for one in reversed(FOLDERS) for path in (root / one / f"{UNIT}.d").glob("*.conf")]
-    return sorted(set(found), key=lambda path: path.name)
 
 
 def _lines(values: dict[str, list[str]]) -> Iterator[Finding]:

@@ -31,6 +31,12 @@ def look(place: Place) -> Iterator[Finding]:
             f'The last that may answer is "{inference.ladder[-1]}", which is not always there.',
             f'end [inference] ladder in {file} with "cpu"',
         )
+    if place.settings.privacy.field_key_file is None:
+        yield warning(
+            "What names patients lies unencrypted on this device's disk: in the database, its copies and results/.",
+            "before patients are seen, make a key ('Encryption at rest' in operations-data.md), name it as "
+            f"field_key_file under [privacy] in {file}, and keep a copy of it in another place",
+        )
     if mqtt is not None and mqtt.ca is None and not mqtt.loopback:
         yield warning(
             f"What is sent to {mqtt.host} is not encrypted.",

@@ -21,7 +21,11 @@ log = logging.getLogger(__name__)
 AGAIN_S: Final = 24 * 3600.0
 BETWEEN_S: Final = 60.0
 """Between two tables: a look at a large one holds back the log's end for as long as it takes (F08)."""
-_TEXTS: Final = {"scans": ("result", "scan_id"), "outbox": ("event", "event_id"), "ground_truth": ("data", "event_id")}
+_TEXTS: Final = {
+    "scans": ("result", "scan_id"),
+    "outbox_events": ("event", "seq"),
+    "ground_truth": ("data", "event_id"),
+}
 
 
 class Integrity:
@@ -73,4 +77,11 @@ def _unreadable(db: sqlite3.Connection, table: str) -> list[str]:
         f"SELECT {known} FROM main.{table} WHERE {column} IS NOT NULL AND length({column}) > 0"  # noqa: S608 - ours
         f" AND NOT json_valid(CAST({column} AS TEXT)) LIMIT 3"
     ).fetchall()
-    return [f"{column} of {row[0]} is not what was written" for row in found]
+    complaints = [f"{column} of {row[0]} is not what was written" for row in found]
+    if table == "outbox_events":
+        found = db.execute(
+            "SELECT event_id FROM main.outbox WHERE state <> 'acknowledged'"
+            " AND seq NOT IN (SELECT seq FROM main.outbox_events) LIMIT 3"
+        ).fetchall()
+        complaints += [f"event {row[0]} of the outbox has lost its bytes" for row in found]
+    return complaints

@@ -75,7 +75,7 @@ export class Verdicts {
 
   render() {
     if (!this.#scan) return;
-    keepFocus(this.#container, () => this.#build(), ["undo", "confirm", "correct", "histopathology"]);
+    keepFocus(this.#container, () => this.#build(), ["undo", "correct", "histopathology"]);
   }
 
   #build() {
@@ -121,12 +121,13 @@ export class Verdicts {
     const { standing } = this;
     const confirmed = standing?.diagnosis === suggested && standing?.source === "clinician" && !this.#pending;
     const pressed = (kind) => ({ "aria-expanded": String(this.#chooser?.kind === kind), "aria-disabled": this.#pending ? "true" : null });
+    // All three look alike: whoever judges is not to be led to the suggestion (automation bias).
     return h(
       "div",
       { class: "actions" },
       suggested &&
         !confirmed &&
-        button(t("verdict.confirm", { name: className(suggested) }), () => this.#give(suggested, "clinician", null), { name: "check", kind: "primary wide", focus: "confirm", "aria-disabled": this.#pending ? "true" : null }),
+        button(t("verdict.confirm", { name: className(suggested) }), () => this.#give(suggested, "clinician", null), { name: "check", focus: "confirm", "aria-disabled": this.#pending ? "true" : null }),
       button(suggested ? t("verdict.correct") : t("verdict.own"), () => this.#choose("correct"), { name: "pen", focus: "correct", ...pressed("correct") }),
       button(t("verdict.histopathology"), () => this.#choose("histopathology"), { name: "lab", focus: "histopathology", ...pressed("histopathology") }),
       standing && button(t("verdict.withdraw"), () => this.#give(null, standing.source, null), { kind: "quiet", focus: "withdraw", "aria-disabled": this.#pending ? "true" : null }),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.doctor.checks.sandbox import CHECK, read_unit
+from agent.doctor.checks.sandbox import CHECK, read_unit, unit_files
 from agent.doctor.finding import Outcome
 from agent.doctor.place import UNIT
 from tests.doctor.conftest import look
@@ -61,3 +61,12 @@ def test_units_are_joined_as_systemd_does(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("[Service]\nA=1\n# A=2\nB=1\nC=long \\\nline\n")
     (tmp_path / "b").write_text("[Service]\nA=3\nB=\nB=2\n")
     assert read_unit([tmp_path / "a", tmp_path / "b"]) == {"A": ["1", "3"], "B": ["2"], "C": ["long  line"]}
+
+
+def test_of_two_drop_ins_of_one_name_the_administrators_counts(installed: Path, root: Path) -> None:
+    (installed / "50-x.conf").write_text("[Service]\nNice=1\n")
+    weaker = root / f"usr/lib/systemd/system/{UNIT}.d"
+    weaker.mkdir()
+    (weaker / "50-x.conf").write_text("[Service]\nNice=2\n")
+    (weaker / "10-y.conf").write_text("[Service]\nNice=3\n")
+    assert read_unit(unit_files(root, UNIT))["Nice"] == ["3", "1"]

@@ -12,10 +12,11 @@ from agent.doctor.place import open_place
 from tests.doctor.conftest import look
 
 TRUSTED = ("require_trusted = false", "require_trusted = true")
+SEALED = ("[store]", '[privacy]\nfield_key_file = "field.key"\n\n[store]')
 
 
 def test_good_settings(make_place) -> None:
-    assert look(CHECK, make_place(TRUSTED)).ok
+    assert look(CHECK, make_place(TRUSTED, SEALED)).ok
 
 
 @pytest.mark.fault("F24")
@@ -52,6 +53,13 @@ def test_settings_that_everybody_may_change(make_place) -> None:
 def test_what_is_allowed_and_not_for_patients(make_place) -> None:
     mqtt = ("[store]", '[mqtt]\nhost = "broker.example"\nallow_insecure = true\n\n[store]')
     told = look(CHECK, make_place(mqtt, ('ladder = ["cpu"]', 'ladder = ["cpu", "tensorrt"]')))
-    assert len(told.sentences(Outcome.WARNING)) == 3
+    assert len(told.sentences(Outcome.WARNING)) == 4
     assert told.one(Outcome.WARNING, "not encrypted")
     assert told.one(Outcome.WARNING, '"tensorrt"')
+
+
+@pytest.mark.requirement("R-PAT-2")
+def test_without_a_field_key_patients_lie_there_for_all_to_read(make_place) -> None:
+    finding = look(CHECK, make_place(TRUSTED)).one(Outcome.WARNING)
+    assert "names patients lies unencrypted" in finding.sentence
+    assert "field_key_file under [privacy]" in finding.remedy

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from starlette.responses import Response
 
 from tests.web.page import scenes
@@ -43,6 +44,40 @@ def test_a_confirmation_shows_at_once_and_is_kept(agent: StandIn, sign_in: Calla
     assert "Dr Sato" in page.inner_text(".standing")
     assert [one["diagnosis"] for one in scan["verdicts"]] == ["melanocytic_nevus"]
     assert agent.given[0][1] == {"diagnosis": "melanocytic_nevus", "source": "clinician", "expected": None}
+
+
+LOOK = """() => ["confirm", "correct", "histopathology"].map((name) => {
+  const button = document.querySelector(`[data-focus=${name}]`);
+  const style = getComputedStyle(button);
+  const { width, height } = button.getBoundingClientRect();
+  const read = ["color", "backgroundColor", "borderColor", "borderWidth", "fontWeight", "fontSize", "boxShadow", "filter"];
+  return JSON.stringify([Math.round(width), Math.round(height), ...read.map((key) => style[key])]);
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1000, 1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("risk", [0.01, 0.4])
+def test_no_verdict_is_nudged(
+    agent: StandIn, sign_in: Callable[..., Page], risk: float, scheme: str, width: int
+) -> None:
+    scan = agent.add(scenes.answered(1, risk=risk), tell=False)
+    page = sign_in(f"#/scan/{scan['scan_id']}", color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.wait_for_selector("[data-focus=confirm]")
+    looks = page.evaluate(LOOK)
+    assert len(set(looks)) == 1, f"the buttons do not look alike: {looks}"
+    assert not page.evaluate("document.activeElement.closest('.actions')"), "none of them waits for Enter"
+
+
+def test_after_an_undo_enter_confirms_nothing(agent: StandIn, sign_in: Callable[..., Page]) -> None:
+    page, scan = _open(agent, sign_in)
+    page.locator("[data-focus=confirm]").click()
+    page.wait_for_selector("text=Saved: Confirmed")
+    page.locator("[data-focus=undo]").press("Enter")
+    page.wait_for_selector("text=The verdict was withdrawn.")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(200)
+    assert [one["diagnosis"] for one in scan["verdicts"]] == ["melanocytic_nevus", None]
 
 
 def test_a_correction_and_its_undoing(agent: StandIn, sign_in: Callable[..., Page]) -> None:
