@@ -18,6 +18,7 @@ from typing import Any
 
 from agent.messages.catalogue import BY_TYPE
 from agent.records import pages
+from agent.records.messages import event_id_of
 from agent.records.sealing import SEALED
 
 logger = logging.getLogger(__name__)
@@ -181,9 +182,14 @@ class _Keeping:
         if not event:
             return False  # let go by an older version
         said = json.loads(event)
-        there = self._new.execute("SELECT event_id FROM outbox WHERE seq = ?", (seq,)).fetchone()
+        there = self._new.execute("SELECT event_id, scan_id, type FROM outbox WHERE seq = ?", (seq,)).fetchone()
         if there is not None:
-            return bool(there[0] == said["id"])
+            event_id, scan_id, kind = there
+            if event_id != said["id"] and (scan_id is None or event_id != event_id_of(scan_id, kind)):
+                # One of the two ids was damaged: the row's, as its scan does not give it.
+                sql = "UPDATE OR IGNORE outbox SET event_id = ? WHERE seq = ?"
+                return self._new.execute(sql, (said["id"], seq)).rowcount > 0
+            return bool(event_id == said["id"])
         topic = BY_TYPE[said["type"]].topic
         scan_id = said["data"].get("scan_id") if isinstance(said["data"], dict) else None
         row = (seq, said["id"], scan_id if self._known(scan_id) else None, said["type"], topic, said["time"])
