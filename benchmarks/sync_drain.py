@@ -168,7 +168,7 @@ def measure(
             until(lambda: cloud.lines, 30, "the cloud's start")
             before = _bare(scene, files, sample, bare_events, kept=not quick)
             print(f"{before}\ndraining ...", file=sys.stderr)
-            plan = scene.plan(mqtt=scene.mqtt(**mqtt), fresh_every_s=fresh_every_s, say_every_s=0.2)
+            plan = scene.plan(mqtt=scene.mqtt(**mqtt), fresh_every_s=fresh_every_s, say_every_s=0.1, count_every=10)
             with DeviceProcess(plan) as device, Memory.of(device.process.pid) as memory:
                 device.wait_for(lambda word: word.counts["acknowledged"] >= rows, 3600, "the backlog is empty")
                 device.wait_for(lambda word: word.waiting <= 1, 60, "the outbox is empty")

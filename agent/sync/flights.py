@@ -59,6 +59,8 @@ class Flights:
         self._alone = False
         self._landed_at = clock()
         self._awaiting: dict[str, _Awaited] = {}
+        self._none_due_before = float("inf")
+        """Of those awaited; some may have gone since it was reckoned. It spares a look at each of them."""
         self._allowance = Allowance(limits.awaiting, clock)
         self._settling: set[str] = set()
         self._deferred: dict[str, tuple[float, str | None]] = {}
@@ -134,7 +136,9 @@ class Flights:
         self._forget(flight.row)
         wait_s = min(self._limits.acknowledge_cap_s, self._limits.acknowledge_s * 2.0 ** min(flight.row.attempts, 30))
         now = self._clock()
-        self._awaiting[flight.row.event_id] = _Awaited(now, now + wait_s * self._uniform(0.75, 1.25))
+        due_at = now + wait_s * self._uniform(0.75, 1.25)
+        self._awaiting[flight.row.event_id] = _Awaited(now, due_at)
+        self._none_due_before = min(self._none_due_before, due_at)
 
     def refused(self, flight: Flight, *, at_fault: bool) -> int:
         """The broker refused it or nobody heard it; the topic is left alone for a while.
@@ -179,9 +183,12 @@ class Flights:
     def overdue(self) -> list[str]:
         """Those whose acknowledgement did not come in time; they are due again."""
         now = self._clock()
+        if now < self._none_due_before:
+            return []
         late = [event_id for event_id, awaited in self._awaiting.items() if awaited.due_at <= now]
         for event_id in late:
             del self._awaiting[event_id]
+        self._none_due_before = min((awaited.due_at for awaited in self._awaiting.values()), default=float("inf"))
         return late
 
     def rested(self) -> bool:
@@ -223,8 +230,8 @@ class Flights:
     # When to look again
 
     def next_at(self) -> float:
-        """When something of this ends by itself, on the monotonic clock; infinity where nothing does."""
-        times = [awaited.due_at for awaited in self._awaiting.values()]
+        """When something of this may end by itself, on the monotonic clock; infinity where nothing does."""
+        times = [self._none_due_before] if self._awaiting else []
         times += [until for until, _ in self._deferred.values()]
         return min(times, default=float("inf"))
 
@@ -234,8 +241,8 @@ class Flights:
 
         A slow line needs minutes for a window: as long as one after the other is taken, the broker is there.
         """
-        oldest = min((flight.sent_at for flight in self._flying.values()), default=None)
-        return None if oldest is None else max(oldest, self._landed_at)
+        oldest = next(iter(self._flying.values()), None)  # they are noted in the order of their leaving
+        return None if oldest is None else max(oldest.sent_at, self._landed_at)
 
     @property
     def flying(self) -> int:
