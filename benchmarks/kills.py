@@ -25,9 +25,9 @@ from typing import Any, Final
 
 from benchmarks.captures import Kind, distinct
 from benchmarks.process import write_config
-from benchmarks.soak_books import OWN_FAULTS, SAME
-from benchmarks.soak_figures import percentiles
-from benchmarks.soak_scene import Agent
+from benchmarks.soak.books import OWN_FAULTS, SAME
+from benchmarks.soak.figures import percentiles
+from benchmarks.soak.scene import Agent
 from engines.bundle import demo_bundle_folder
 
 START_S: Final = 2.0

@@ -3,8 +3,8 @@
 What is sent is the calibrated picture at the network's own size, as a lossless PNG of pixels alone (about 70 kB at
 224 x 224): the very picture that a local engine would see, undone from its input. A cloud with the same bundle sees
 the same input to the last bit. Larger squares, to be shrunk again over there, moved a probability by up to 0.004, and
-JPEG at quality 95 by up to 0.015 (benchmarks/sync.md). The golden image goes the same way, and another model's answer is
-refused, since an answer names the model that gave it.
+JPEG at quality 95 by up to 0.015 (benchmarks/sync.md). The golden image goes the same way, and another model's answer
+is refused, since an answer names the model that gave it.
 
 Whatever goes wrong is one sentence about the cloud, which holds nothing of what was sent or received (F26, F30).
 """

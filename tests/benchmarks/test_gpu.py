@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import gpu as bench
-from benchmarks.gpu_tensorrt import Built, Ready, TensorRtWays
+from benchmarks.gpu import run as bench
+from benchmarks.gpu.tensorrt_ways import Built, Ready, TensorRtWays
 from engines.tensorrt.gpu import EXIT_NO_GPU, Gpu, NoGpu
 from tests.fakes import pretended_gpu
 from tests.fakes.fake_gpu import reset
@@ -74,7 +74,7 @@ def test_torchs_ways_give_the_models_probabilities(request: pytest.FixtureReques
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two of them on a busy machine wait for each other
     request.addfinalizer(lambda: torch.set_num_threads(threads))
-    from benchmarks.gpu_torch import TorchWays
+    from benchmarks.gpu.torch_ways import TorchWays
     from build.random_bundle import random_model
     from build.vit import ViTConfig
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sync_scene import Scene, read_books, until
+from benchmarks.sync.scene import Scene, read_books, until
 from calibration.shelf.profile import expiry
 from calibration.shelf.reading import FOLDER as SHELF
 from calibration.shelf.reading import Shelf

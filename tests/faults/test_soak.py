@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.soak import Plan, soak
-from benchmarks.soak_books import Findings, check_captures
-from benchmarks.soak_captures import Notes, Written
-from benchmarks.soak_figures import Figures, Sample
-from benchmarks.soak_report import report
+from benchmarks.soak.books import Findings, check_captures
+from benchmarks.soak.captures import Notes, Written
+from benchmarks.soak.figures import Figures, Sample
+from benchmarks.soak.report import report
+from benchmarks.soak.run import Plan, soak
 from tests.fakes.broker import mosquitto_path
 
 ROWS = ("F01", "F02", "F03", "F04", "F05", "F06", "F07", "F08", "F11", "F12", "F16", "F18", "F19")

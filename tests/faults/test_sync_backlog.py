@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sync_drain import measure
+from benchmarks.sync.drain import measure
 
 
 @pytest.mark.fault("F20")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sync_faults import agent_kills, broker_kills
-from benchmarks.sync_kills import STEPS
-from benchmarks.sync_scene import SAVING
+from benchmarks.sync.faults import agent_kills, broker_kills
+from benchmarks.sync.kills import STEPS
+from benchmarks.sync.scene import SAVING
 
 QUICK = {
     "reconnect_base_s": 0.2,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sync_network import BAD, BLACK_HOLE, FINE, LOSSY, SLOW, Weather, answers, percentiles, stream
+from benchmarks.sync.network import BAD, BLACK_HOLE, FINE, LOSSY, SLOW, Weather, answers, percentiles, stream
 from tests.fakes.wire import NoNamespaces, Wire
 
 QUICK = {"reconnect_base_s": 0.2, "reconnect_cap_s": 0.5, "acknowledge_s": 2.0, "puback_s": 1.0, "connect_s": 1.0}

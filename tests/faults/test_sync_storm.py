@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.sync.limits import SyncLimits
-from benchmarks.sync_thousand import measure
+from benchmarks.sync.thousand import measure
 
 
 @pytest.mark.fault("F17")

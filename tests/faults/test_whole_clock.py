@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.sync_scene import Scene, read_books
+from benchmarks.sync.scene import Scene, read_books
 from tests.fakes.outside_world import NoCompiler, OutsideWorld
 from tests.faults.whole import WholeAgent, check_books, drop, rows, until, wait_filed
 

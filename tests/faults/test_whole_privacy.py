@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.sync_scene import Scene, until
+from benchmarks.sync.scene import Scene, until
 from tests.fakes.broker import free_port
 from tests.faults.whole import WholeAgent, drop, filed, picture, rows, wait_filed
 

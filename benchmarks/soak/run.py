@@ -18,12 +18,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.soak_books import Findings, reconcile, right_answers, unsettled
-from benchmarks.soak_captures import MOTIFS, Clinician, Dermoscope, Notes
-from benchmarks.soak_faults import Faults
-from benchmarks.soak_figures import Figures
-from benchmarks.soak_report import report
-from benchmarks.soak_scene import SoakScene
+from benchmarks.soak.books import Findings, reconcile, right_answers, unsettled
+from benchmarks.soak.captures import MOTIFS, Clinician, Dermoscope, Notes
+from benchmarks.soak.faults import Faults
+from benchmarks.soak.figures import Figures
+from benchmarks.soak.report import report
+from benchmarks.soak.scene import SoakScene
 
 LOOK_S = 0.05
 CUT_OFF_S = 30.0
@@ -140,7 +140,9 @@ def _show(text: str) -> None:
 
 def main() -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="of faults (%(default)s); settling comes after")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (%(default)s)")
     parser.add_argument("--capture-every", type=float, default=1.5, metavar="S", help="on average (%(default)s)")
@@ -158,7 +160,3 @@ def main() -> int:
     if arguments.report is not None:
         arguments.report.write_text(text, encoding="utf-8")
     return 1 if soaked.wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

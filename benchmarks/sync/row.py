@@ -12,7 +12,7 @@ from typing import Final
 from agent.messages.catalogue import RESULT
 from agent.records import outbox
 from agent.records.connection import Connection
-from benchmarks.sync_device import open_store
+from benchmarks.sync.device import open_store
 
 TOGETHER: Final = 300
 """Events of one word, and so of one transaction."""

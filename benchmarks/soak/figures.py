@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from benchmarks.memory import slope
-from benchmarks.soak_scene import SoakScene
+from benchmarks.soak.scene import SoakScene
 
 WARM_UP_S: Final = 60.0
 """Of a life, in which memory grows to what it will be."""

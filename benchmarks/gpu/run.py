@@ -214,7 +214,7 @@ def measure(gpu: Gpu, arguments: argparse.Namespace, folder: Path) -> Results:
     """Everything that can be measured with what is installed."""
     import torch
 
-    from benchmarks.gpu_torch import TorchWays, peak_gb_s, peak_tflops
+    from benchmarks.gpu.torch_ways import TorchWays, peak_gb_s, peak_tflops
     from build.export import export_onnx
     from build.fp16 import export_fp16
     from build.random_bundle import random_model
@@ -237,7 +237,7 @@ def measure(gpu: Gpu, arguments: argparse.Namespace, folder: Path) -> Results:
     try:
         tensorrt = find_tensorrt()
         results.machine += f"; {tensorrt.label}"
-        from benchmarks.gpu_tensorrt import TensorRtWays, build
+        from benchmarks.gpu.tensorrt_ways import TensorRtWays, build
 
         single, half = folder / "model.onnx", folder / "model.fp16.onnx"
         export_onnx(model, single, fp16_weights=False)
@@ -273,7 +273,9 @@ def measure(gpu: Gpu, arguments: argparse.Namespace, folder: Path) -> Results:
 
 def main() -> int:
     """Measure what can be measured and print one table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batches", type=lambda text: [int(part) for part in text.split(",")], default=list(BATCHES))
     parser.add_argument("--rounds", type=int, default=10, help="how often the ways take turns (default 10)")
     parser.add_argument("--runs", type=int, default=30, help="runs of a way in each turn (default 30)")
@@ -291,7 +293,3 @@ def main() -> int:
     if arguments.out:
         arguments.out.write_text(text + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

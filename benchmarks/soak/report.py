@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent import __version__
-from benchmarks.soak_figures import Sample, percentiles, trend
+from benchmarks.soak.figures import Sample, percentiles, trend
 
 if TYPE_CHECKING:
-    from benchmarks.soak import Soaked
+    from benchmarks.soak.run import Soaked
 
 
 def report(soaked: Soaked) -> str:

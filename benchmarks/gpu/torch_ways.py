@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.gpu_tensorrt import Ready, Way
+from benchmarks.gpu.tensorrt_ways import Ready, Way
 from build.export import Answering
 from build.vit import SelfAttention, VisionTransformer
 from engines.backend import Images

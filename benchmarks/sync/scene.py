@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 from typing_extensions import Self
 
-from benchmarks.sync_device import Plan, Word
+from benchmarks.sync.device import Plan, Word
 from tests.fakes.broker import Broker
 from tests.fakes.certificates import CertificateAuthority
 
@@ -99,13 +99,13 @@ class CloudProcess(Process):
 
 
 class DeviceProcess(Process):
-    """`benchmarks.sync_device` with a plan."""
+    """`benchmarks.sync.device` with a plan."""
 
     def __init__(self, plan: Plan, *, within: Sequence[str] = ()) -> None:
         self.words: list[Word] = []
         Path(plan.state_dir).mkdir(parents=True, exist_ok=True)
         log = Path(plan.state_dir) / "device.log"
-        command = [sys.executable, "-m", "benchmarks.sync_device", json.dumps(asdict(plan))]
+        command = [sys.executable, "-m", "benchmarks.sync.device", json.dumps(asdict(plan))]
         super().__init__(command, log, within=within)
 
     def heard(self, line: str) -> None:
@@ -260,10 +260,10 @@ class Scene:
         )
 
     def quick_cloud(self) -> Process:
-        """`benchmarks.sync_quick_cloud` at this broker."""
+        """`benchmarks.sync.quick_cloud` at this broker."""
         files = self._cloud_files
         where = (self.broker.host, str(self.broker.port), str(self.ca.cert), str(files.cert), str(files.key))
-        return Process([sys.executable, "-m", "benchmarks.sync_quick_cloud", *where], self.folder / "quick.log")
+        return Process([sys.executable, "-m", "benchmarks.sync.quick_cloud", *where], self.folder / "quick.log")
 
     def mqtt(self, device_id: str = "device-1", **more: Any) -> dict[str, Any]:
         """Section ``[mqtt]`` of a device at this broker."""

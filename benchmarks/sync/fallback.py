@@ -23,7 +23,7 @@ from agent.intake.capture import Capture, FileStamp
 from agent.intake.picture import DecodeLimits
 from agent.intake.sidecar import Sidecar
 from benchmarks.captures import JPEG_XGA, distinct
-from benchmarks.sync_scene import CloudProcess, until
+from benchmarks.sync.scene import CloudProcess, until
 from engines.backoff import Backoff
 from engines.bundle import Bundle, demo_bundle_folder, load_bundle
 from engines.cloud.rung import CloudSettings, open_rung

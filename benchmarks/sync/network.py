@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.captures import JPEG_XGA, distinct, write
 from benchmarks.process import AgentProcess, write_config
-from benchmarks.sync_scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, read_books, until
+from benchmarks.sync.scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, read_books, until
 from engines.bundle import demo_bundle_folder
 from tests.fakes.wire import CLOUD, Wire
 

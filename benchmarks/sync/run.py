@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from benchmarks.sync_scene import SAVING, Books
+from benchmarks.sync.scene import SAVING, Books
 from tests.fakes.wire import NoNamespaces
 
 DRAIN_GOAL: Final = 0.6
@@ -58,7 +58,7 @@ _BOOKS: Final = ("events", "lost", "repeats removed", "twice in the ledger", "gi
 
 def broker_kills(folder: Path, *, short: bool) -> Table:
     """Ten SIGKILLs in a stream of 5,000 events, the consumer away half of the time."""
-    from benchmarks.sync_faults import broker_kills as run
+    from benchmarks.sync.faults import broker_kills as run
 
     table = Table(
         "The broker killed ten times in a stream, the consumer away half of the time",
@@ -83,7 +83,7 @@ def broker_kills(folder: Path, *, short: bool) -> Table:
 
 def agent_kills(folder: Path, *, short: bool) -> Table:
     """A hundred SIGKILLs of the agent."""
-    from benchmarks.sync_faults import agent_kills as run
+    from benchmarks.sync.faults import agent_kills as run
 
     killed = run(folder, kills=12 if short else 100)
     table = Table("The agent killed between commit, publish, PUBACK and acknowledgement", ("deaths", *_BOOKS))
@@ -137,7 +137,7 @@ def answers(folder: Path, *, short: bool) -> Table:
 
 def drain(folder: Path, *, short: bool) -> Table:
     """A backlog of 100,000 rows."""
-    from benchmarks.sync_drain import measure
+    from benchmarks.sync.drain import measure
 
     rows, bare = (5000, 5000) if short else (100_000, 30_000)
     table = Table(
@@ -174,7 +174,7 @@ def drain(folder: Path, *, short: bool) -> Table:
 
 def acknowledgement(folder: Path, *, short: bool) -> Table:
     """What the cloud's word on an event costs in the outbox."""
-    from benchmarks.sync_row import TOGETHER, measure
+    from benchmarks.sync.row import TOGETHER, measure
 
     table = Table(
         "What the cloud's word on an event costs in the outbox", ("event", "processor time a row", "wall time a row")
@@ -188,7 +188,7 @@ def acknowledgement(folder: Path, *, short: bool) -> Table:
 
 def thousand(folder: Path, *, short: bool) -> Table:
     """A thousand devices come back."""
-    from benchmarks.sync_thousand import measure
+    from benchmarks.sync.thousand import measure
 
     done = measure(folder, devices=100 if short else 1000, down_s=5.0 if short else 60.0)
     table = Table(
@@ -280,7 +280,9 @@ def machine() -> str:
 
 def main() -> int:
     """Measure, and print each table as soon as it is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=(*PARTS, "all"), help="what to measure")
     parser.add_argument("--short", action="store_true", help="a tenth of the length: to see that it runs")
     arguments = parser.parse_args()
@@ -297,7 +299,3 @@ def main() -> int:
                     text = f"## {measure.__doc__}\n\nNot available here: {error}.\n"
             print(f"{text}\n`python -m benchmarks.sync {name}`, {time.monotonic() - started:.0f} s\n", flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

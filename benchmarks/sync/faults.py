@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.sync_kills import STEPS
-from benchmarks.sync_scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
+from benchmarks.sync.kills import STEPS
+from benchmarks.sync.scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
 from cloud.consumer import Consumer
 from cloud.ledger import Ledger
 from cloud.mqtt import BrokerSettings

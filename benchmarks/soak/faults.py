@@ -20,8 +20,8 @@ from typing import Final
 
 import psutil
 
-from benchmarks.soak_captures import Dermoscope
-from benchmarks.soak_scene import SoakScene
+from benchmarks.soak.captures import Dermoscope
+from benchmarks.soak.scene import SoakScene
 
 RESTART_S: Final = (0.1, 3.0)
 """After a death, as a service manager does."""

@@ -32,7 +32,7 @@ from agent.records.store import Clocks, Store
 from agent.sync.inbox import Inbox
 from agent.sync.limits import SyncLimits
 from agent.sync.publisher import Publisher
-from benchmarks.sync_kills import arm
+from benchmarks.sync.kills import arm
 
 STAMP: Final = FileStamp(0, 0, 0, 0, 0)
 TOGETHER: Final = 100

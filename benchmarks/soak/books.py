@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from agent.messages.catalogue import FEEDBACK, RESULT
-from benchmarks.soak_captures import Dermoscope, Notes
-from benchmarks.soak_scene import SoakScene
-from benchmarks.sync_scene import Books, read_books
+from benchmarks.soak.captures import Dermoscope, Notes
+from benchmarks.soak.scene import SoakScene
+from benchmarks.sync.scene import Books, read_books
 
 SAME: Final = 1e-4
 """Of a probability: one picture's answers differ by less, whichever process and batch gave them."""

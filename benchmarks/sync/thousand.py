@@ -22,7 +22,7 @@ from typing import Any, Final
 from agent.messages.envelope import Sender
 from agent.sync.connection import Connection
 from agent.sync.limits import SyncLimits
-from benchmarks.sync_scene import FORGETFUL, Memory, Process, until
+from benchmarks.sync.scene import FORGETFUL, Memory, Process, until
 from tests.fakes.broker import Broker
 from tests.sync.parts import FakeOutbox, publisher, settings
 
@@ -60,7 +60,7 @@ class DevicesProcess(Process):
         self.attempts: list[float] = []
         self.greeted: list[float] = []
         about = json.dumps({"first": first, "count": count, "port": port, "limits": dict(limits)})
-        super().__init__([sys.executable, "-m", "benchmarks.sync_thousand", about], log)
+        super().__init__([sys.executable, "-m", "benchmarks.sync.thousand", about], log)
 
     def heard(self, line: str) -> None:
         """``a TIME`` is an attempt, ``g TIME`` a greeting."""

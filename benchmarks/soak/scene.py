@@ -19,7 +19,7 @@ import psutil
 from typing_extensions import Self
 
 from agent.demo.network import Network
-from benchmarks.sync_scene import FORGETFUL, CloudProcess, Scene
+from benchmarks.sync.scene import FORGETFUL, CloudProcess, Scene
 from engines.bundle import demo_bundle_folder
 from tests.fakes.broker import free_port
 from tests.fakes.outside_world import NoCompiler, OutsideWorld

@@ -21,8 +21,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from agent.messages.catalogue import RESULT
 from agent.messages.envelope import Sender, event_bytes
 from agent.sync.limits import SyncLimits
-from benchmarks.sync_device import Results, open_store
-from benchmarks.sync_scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
+from benchmarks.sync.device import Results, open_store
+from benchmarks.sync.scene import FORGETFUL, Books, DeviceProcess, Memory, Scene, until
 from tests.fakes.certificates import Issued
 
 QUEUE = FORGETFUL | {"max_queued_messages": "0"}
@@ -157,7 +157,7 @@ def measure(
         folder: for everything.
         rows: of the backlog.
         bare_events: of each bare loop.
-        quick: the other side is `benchmarks.sync_quick_cloud`, not the reference cloud.
+        quick: the other side is `benchmarks.sync.quick_cloud`, not the reference cloud.
         fresh_every_s: seconds between two fresh results.
         mqtt: what is to differ in ``[mqtt]``.
     """

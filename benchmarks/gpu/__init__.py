@@ -1,0 +1,1 @@
+"""The engine on a card, beside other ways to run the same network."""

@@ -1,0 +1,1 @@
+"""The whole agent among random faults, and the books afterwards."""

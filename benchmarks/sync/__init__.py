@@ -1,0 +1,1 @@
+"""The sync and the fallback against real brokers."""
