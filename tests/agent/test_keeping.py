@@ -66,6 +66,7 @@ def sealed_config(write_config: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-PAT-2")
 def test_with_a_key_no_file_of_the_agent_holds_a_patient(sealed_config, state, tmp_path, capsys):
     with running(sealed_config) as (_, commits):
         drop(tmp_path / "scope-1", "a", 1, CANARY)
@@ -82,6 +83,7 @@ def test_with_a_key_no_file_of_the_agent_holds_a_patient(sealed_config, state, t
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-PAT-3")
 def test_a_patient_is_exported_and_erased_while_the_agent_runs(write_config, state, tmp_path, capsys):
     config = write_config()
     with running(config) as (daemon, commits):
@@ -122,6 +124,7 @@ def test_a_patient_is_exported_and_erased_while_the_agent_runs(write_config, sta
     assert files_with(state, CANARY) == [], "and nothing brings them back"
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_the_same_without_a_running_agent(write_config, state, tmp_path, capsys):
     config = write_config()
     with running(config) as (_, commits):
@@ -151,6 +154,7 @@ def test_retention_through_the_running_agent(write_config, state, tmp_path, caps
         assert files_with(state / "results", CANARY) == []
 
 
+@pytest.mark.requirement("R-REC-6")
 def test_backup_and_restore(write_config, state, tmp_path, capsys):
     config = write_config()
     copies = tmp_path / "copies"

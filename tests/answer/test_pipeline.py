@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +23,9 @@ from agent.intake.capture import Capture
 from agent.intake.picture import DecodeLimits, Picture
 from agent.intake.reasons import Reason, Rejection
 from agent.intake.sidecar import Sidecar
+from engines.backend import Images, Output
+from engines.classes import CLASSES
+from engines.ladder import LadderResult
 from tests.answer.conftest import NOW, STAMP, FakeLadder, png, skin
 
 
@@ -45,6 +50,40 @@ def test_the_answer_is_whole(
     )
     assert Answer.model_validate_json(answer.model_dump_json()) == answer
     np.testing.assert_array_equal(analysis.attention, attention)
+
+
+@pytest.mark.requirement("R-ANS-5")
+def test_the_attention_is_of_the_run_that_gave_the_probabilities(setting: Setting, capture: Capture) -> None:
+    """Two captures at once, of one ladder whose every run has numbers and a map of its own."""
+
+    class Runs:
+        """Run ``n`` gives class ``n`` and looks at place ``n``, and is not over before another has begun."""
+
+        begun = 0
+        both = threading.Barrier(2)
+
+        def run(self, images: Images, deadline_s: float) -> LadderResult:
+            with lock:
+                number, self.begun = self.begun, self.begun + 1
+            probabilities, attention = np.full((1, 7), 0.02, np.float32), np.zeros((1, 14, 14), np.float32)
+            probabilities[0, number], attention[0, number, number] = 0.88, 1.0
+            self.both.wait(10)
+            return LadderResult(Output(probabilities, attention), "cpu", (), 5.0)
+
+    lock, runs = threading.Lock(), Runs()
+    twice = replace(setting, ladder=runs)  # type: ignore[arg-type] - what the pipeline uses of a ladder
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(analyse, capture, twice, f"scan-{n}", Sidecar) for n in range(2)]
+    assert runs.begun == 2, "one run for each answer: neither part of it comes from another one"
+    seen = set()
+    for analysis in (one.result() for one in both):
+        number = CLASSES.index(analysis.answer.diagnosis.primary)
+        seen.add(number)
+        right = np.zeros((14, 14), np.float32)
+        right[number, number] = 1.0
+        np.testing.assert_array_equal(analysis.attention, right)
+        assert base64.b64decode(analysis.answer.attention_map) == heatmap_png(right)
+    assert seen == {0, 1}
 
 
 @pytest.mark.requirement("R-ANS-1")

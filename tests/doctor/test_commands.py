@@ -58,6 +58,7 @@ def test_exit_codes(findings: tuple[Finding, ...], code: int) -> None:
     assert told(findings).exit_code == code
 
 
+@pytest.mark.requirement("R-SRV-5")
 def test_the_plain_report_can_be_read_out() -> None:
     text = "\n".join(lines(told(FINDINGS), ["x: was removed."]))
     assert "1 failed and 1 warning." in text
@@ -70,6 +71,7 @@ def test_the_plain_report_can_be_read_out() -> None:
     assert "All is well." in "\n".join(lines(told(FINDINGS[:1])))
 
 
+@pytest.mark.requirement("R-SRV-5")
 def test_the_screen_says_the_same_words() -> None:
     out = io.StringIO()
     show(told(FINDINGS), ["x: was removed."], Console(file=out, width=100, force_terminal=True, color_system=None))

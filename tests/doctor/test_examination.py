@@ -16,6 +16,7 @@ from agent.doctor.patience import TooLong, program, within
 FAKES = "tests.doctor.fake_checks"
 
 
+@pytest.mark.requirement("R-SRV-5")
 def test_hanging_and_broken_checks_cost_nobody_else(write_config, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     began = time.monotonic()
@@ -52,6 +53,7 @@ def test_only_what_is_named(write_config) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.requirement("R-SRV-5")
 def test_every_check_of_a_real_run_answers_and_changes_nothing(write_config, tmp_path: Path, make_store) -> None:
     make_store().close()
     path = write_config()
@@ -87,6 +89,7 @@ def test_patience() -> None:
     assert program(["no-such-program-here"]) is None
 
 
+@pytest.mark.requirement("R-SRV-5")
 def test_every_check_says_what_and_why_and_has_tests_of_its_own() -> None:
     here = Path(__file__).resolve().parent / "checks"
     names = [check.name for check in CHECKS]
@@ -96,6 +99,7 @@ def test_every_check_says_what_and_why_and_has_tests_of_its_own() -> None:
         assert all((check.looks_at, check.why.endswith("."), check.hung, check.title))
 
 
+@pytest.mark.requirement("R-SRV-5")
 def test_the_page_tells_every_check() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "doctor.md").read_text(encoding="utf-8")
     for check in CHECKS:

@@ -66,6 +66,7 @@ def assert_own_answer(output: Output, seed: int) -> None:
     np.testing.assert_allclose(output.attention, right.attention, atol=1e-6)
 
 
+@pytest.mark.requirement("R-ANS-5")
 def test_those_who_wait_share_a_run_and_each_gets_its_own_answer(crowd: Crowd) -> None:
     for seed, answer in enumerate(crowd.arrive(4), start=10):
         assert_own_answer(answer.result(), seed)

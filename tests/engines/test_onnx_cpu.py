@@ -26,6 +26,7 @@ def test_the_golden_image_gives_the_golden_numbers(demo_bundle: Path) -> None:
         backend.run(golden.images)
 
 
+@pytest.mark.requirement("R-ANS-5")
 def test_a_batch_gives_each_picture_its_own_answer(demo_bundle: Path) -> None:
     images = np.random.default_rng(3).standard_normal((3, 3, 224, 224), dtype=np.float32)
     backend = open_backend(demo_bundle, threads=1)

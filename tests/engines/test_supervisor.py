@@ -62,6 +62,7 @@ def assert_right(worker: Worker, seed: int, timeout_s: float = 10.0) -> None:
     np.testing.assert_allclose(output.attention, fake.right_answer(images).attention, atol=1e-6)
 
 
+@pytest.mark.requirement("R-ANS-5")
 def test_answers_are_right_and_each_callers_own(make_worker: MakeWorker) -> None:
     worker = make_worker()
     assert worker.wait_ready(10)

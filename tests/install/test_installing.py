@@ -67,6 +67,7 @@ def test_the_settings_made_are_settings_that_the_agent_takes(device: Device, rel
     assert str(config.inference.bundle) == f"/opt/dermascan/models/demo/{demo_bundle.name}"
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_a_second_time_changes_nothing_and_restarts_nothing(device: Device, release: Make) -> None:
     folder = release()
     device.install(folder)
@@ -95,6 +96,7 @@ def test_a_name_that_no_setting_could_hold_is_refused(device: Device, release: M
 
 
 @pytest.mark.fault("F29")
+@pytest.mark.requirement("R-SRV-6")
 def test_an_upgrade_keeps_settings_secrets_and_a_full_outbox(device: Device, release: Make) -> None:
     device.install(release("1.0"))
     settings = device.at("/etc/dermascan/agent.toml")
@@ -141,6 +143,7 @@ def test_there_is_no_way_back_from_the_first(device: Device, release: Make) -> N
 
 
 @pytest.mark.fault("F27")
+@pytest.mark.requirement("R-SRV-6")
 def test_a_release_that_does_not_start_gives_way_to_the_one_before(device: Device, release: Make) -> None:
     device.install(release("1.0"))
     with pytest.raises(InstallError, match=r"does not start.*\n.*\n?.*1\.0-.* runs again"):

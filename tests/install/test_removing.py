@@ -16,6 +16,7 @@ from tests.install.pretended import Device
 Make = Callable[..., Path]
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_software_goes_and_what_was_kept_stays(device: Device, release: Make) -> None:
     device.install(release("1.0"))
     device.install(release("1.1"))
@@ -38,6 +39,7 @@ def test_software_goes_and_what_was_kept_stays(device: Device, release: Make) ->
     assert any("not ours" in entry.what for entry in removal.journal.entries if entry.outcome is Outcome.NOTED)
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_what_stayed_is_taken_up_by_the_next_installation(device: Device, release: Make) -> None:
     device.install(release("1.0"))
     settings = device.at("/etc/dermascan/agent.toml")
@@ -54,6 +56,7 @@ def test_uninstalling_twice_or_nothing_does_no_harm(device: Device, release: Mak
     device.removal().uninstall(purge=False)
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_a_purge_leaves_nothing_but_the_clinics_pictures(device: Device, release: Make) -> None:
     device.install(release())
     device.at("/etc/dermascan/credentials/key").write_text("secret")
@@ -72,6 +75,7 @@ def test_a_purge_without_pictures_leaves_nothing_at_all(device: Device, release:
     assert list(device.root.rglob("*dermascan*")) == []
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_a_purge_says_first_what_would_be_lost(
     device: Device, release: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,7 @@ def rows(path: Path, table: str) -> list[tuple]:
         return db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608
 
 
+@pytest.mark.requirement("R-REC-6")
 def test_a_copy_holds_every_row_and_says_what_it_is(filled, state_dir, tmp_path):
     path, made, gone = backup(state_dir, tmp_path / "copies")
     assert (path.name, gone) == ("dermascan-000001.db", [])
@@ -56,6 +57,7 @@ def test_a_copy_holds_every_row_and_says_what_it_is(filled, state_dir, tmp_path)
 
 
 @pytest.mark.fault("F09")
+@pytest.mark.requirement("R-REC-6")
 def test_copying_never_checkpoints_and_changes_no_byte_of_the_database(filled, state_dir, tmp_path):
     filled.seal_some(1).result(10)  # whatever was queued is done
     before = {
@@ -67,6 +69,7 @@ def test_copying_never_checkpoints_and_changes_no_byte_of_the_database(filled, s
 
 
 @pytest.mark.fault("F09")
+@pytest.mark.requirement("R-REC-6")
 def test_a_copy_made_while_the_agent_writes_is_one_moment(filled, state_dir, tmp_path, claim, answer_json):
     """Each scan is written with its event in one transaction: no copy may have one without the other."""
     stop, written = threading.Event(), []
@@ -134,6 +137,7 @@ def test_two_backups_at_once_are_one(filled, state_dir, tmp_path):
         backup(state_dir, folder)
 
 
+@pytest.mark.requirement("R-REC-6")
 def test_a_restored_copy_is_in_use_and_the_other_is_aside(  # noqa: PLR0917
     filled, state_dir, tmp_path, open_store, claim, answer_json
 ):
@@ -159,6 +163,7 @@ def test_a_restored_copy_is_in_use_and_the_other_is_aside(  # noqa: PLR0917
         assert db.execute("SELECT action, who FROM audit ORDER BY seq DESC LIMIT 1").fetchone() == ("restore", "Kim")
 
 
+@pytest.mark.requirement("R-REC-6")
 def test_result_files_that_are_gone_are_written_again(filled, state_dir, tmp_path, open_store):
     from agent.records.results import write_results
 
@@ -181,6 +186,7 @@ def test_nothing_is_restored_under_a_running_agent(filled, state_dir, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["page", "sidecar", "another device", "newer", "log", "nothing", "empty"])
+@pytest.mark.requirement("R-REC-6")
 def test_what_cannot_be_used_changes_nothing(what, filled, state_dir, tmp_path):
     path, _, _ = backup(state_dir, tmp_path / "copies")
     filled.close()
@@ -212,6 +218,7 @@ def test_what_cannot_be_used_changes_nothing(what, filled, state_dir, tmp_path):
 
 
 @pytest.mark.fault("F11")
+@pytest.mark.requirement("R-REC-6")
 def test_a_power_cut_at_each_step_of_the_exchange_leaves_old_or_new(  # noqa: PLR0917
     filled, state_dir, tmp_path, open_store, claim, monkeypatch
 ):
@@ -263,6 +270,7 @@ def test_an_exchange_never_writes_over_what_was_put_aside(state_dir):
     assert sorted(file.read_text() for file in state_dir.glob("replaced/*/dermascan.db")) == ["old 0", "old 1", "old 2"]
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_who_was_erased_since_is_erased_in_what_is_restored(filled, state_dir, tmp_path, open_store):
     path, _, _ = backup(state_dir, tmp_path / "copies")
     assert erasing.erase(filled, state_dir, None, "P-7", "Kim").scans == 1
@@ -273,6 +281,7 @@ def test_who_was_erased_since_is_erased_in_what_is_restored(filled, state_dir, t
     assert b'"P-8"' in (state_dir / "dermascan.db").read_bytes()
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_the_next_backup_replaces_those_from_before_an_erasure(filled, state_dir, tmp_path):
     copies = tmp_path / "copies"
     backup(state_dir, copies)

@@ -69,6 +69,7 @@ def files_with(folder: Path, word: str) -> list[str]:
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-PAT-3")
 def test_no_file_holds_the_patient_any_more_and_the_others_are_whole(filled, state_dir, seal, claim, captures):
     ids = scans_of(state_dir, CANARY, seal)
     assert len(ids) == 10
@@ -111,6 +112,7 @@ def test_it_is_audited_without_the_patient(filled, state_dir):
     assert (who, role, json.loads(detail)) == ("Kim", "shell", {"scans": 10, "exported_files": 0, "databases": 0})
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_the_picture_is_still_known_and_names_nobody_when_it_comes_again(filled, state_dir, claim, captures):
     number = 1
     path = captures / f"{CANARY}-{number}.jpg"
@@ -130,6 +132,7 @@ def test_the_clinics_own_captures_are_named_and_left(filled, state_dir, captures
     assert len(list(captures.glob(f"{CANARY}-*.jpg"))) == 10
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_uploads_go_with_their_sidecars_also_of_refused_pictures(store, state_dir, claim, answer_json, seal):
     from agent.intake.reasons import Reason
 
@@ -152,6 +155,7 @@ def test_uploads_go_with_their_sidecars_also_of_refused_pictures(store, state_di
     assert sorted(file.name for file in folder.iterdir()) == ["waiting.jpg", "waiting.json"]
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_exported_files_and_databases_put_aside_go(filled, state_dir, tmp_path, seal):
     folder = tmp_path / "export"
     folder.mkdir()
@@ -189,6 +193,7 @@ def test_a_reader_puts_the_end_off_and_no_more(filled, state_dir, seal):
 
 
 @pytest.mark.fault("F10")
+@pytest.mark.requirement("R-PAT-3")
 def test_a_damaged_database_brings_no_erased_patient_back(filled, state_dir, seal):
     """The row as it was may lie in some page still: what was erased is erased in what is salvaged."""
     copy = state_dir.parent / "copy"

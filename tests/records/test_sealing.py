@@ -78,6 +78,7 @@ def files_with(folder: Path, *words: str) -> list[str]:
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-PAT-2")
 def test_no_file_holds_a_patient_field(open_sealed, fill, state_dir):
     store = open_sealed(Seal([ONE]))
     scan_id = fill(store)
@@ -93,6 +94,7 @@ def test_no_file_holds_a_patient_field(open_sealed, fill, state_dir):
     assert files_with(state_dir, "melanoma"), "the rest can be read"
 
 
+@pytest.mark.requirement("R-PAT-2")
 def test_who_may_read_the_key_reads_as_before(open_sealed, fill, state_dir, key_file):
     point_to(_made(state_dir), key_file)
     store = open_sealed(read_seal(key_file))
@@ -112,6 +114,7 @@ def test_who_may_read_the_key_reads_as_before(open_sealed, fill, state_dir, key_
     assert SEALED.fullmatch(json.loads(store.result_bytes(scan_id))["patient_id"])
 
 
+@pytest.mark.requirement("R-PAT-2")
 def test_who_may_not_reads_all_but_the_patient(open_sealed, fill, state_dir):
     store = open_sealed(Seal([ONE]))
     scan_id = fill(store)
@@ -169,6 +172,7 @@ def test_the_same_patient_however_it_is_written_and_nobody_else():
 
 
 @pytest.mark.fault("F30")
+@pytest.mark.requirement("R-PAT-2")
 def test_what_was_written_before_there_was_a_key_is_sealed_and_leaves_nothing_in_the_clear(
     open_store, open_sealed, fill, state_dir
 ):
@@ -245,6 +249,7 @@ def test_a_salvage_keeps_sealed_rows(open_sealed, fill, state_dir):
     assert [one.note for one in store.verdicts(scan_id)] == [NOTE]
 
 
+@pytest.mark.requirement("R-PAT-2")
 def test_what_lies_in_the_spool_is_sealed_and_done_all_the_same(open_sealed, fill, state_dir, key_file):
     import threading
 
@@ -265,6 +270,7 @@ def test_what_lies_in_the_spool_is_sealed_and_done_all_the_same(open_sealed, fil
     assert spool.Spool(store, state_dir, threading.Event()).take_up() == 0
 
 
+@pytest.mark.requirement("R-PAT-3")
 def test_everything_of_a_patient_is_exported_in_the_clear(open_sealed, fill, state_dir, key_file, tmp_path):
     import zipfile
 
@@ -332,6 +338,7 @@ def test_what_a_person_writes_is_never_taken_for_sealed(open_store, claim, answe
     assert open_store().counts().answered == 1
 
 
+@pytest.mark.requirement("R-PAT-2")
 def test_the_bytes_are_those_of_aes_gcm():
     """Opened with nothing of ours but the agreed form: HKDF and AES-256-GCM of `cryptography`."""
     import base64

@@ -84,6 +84,7 @@ def test_it_is_ready_within_two_seconds(device: Booted) -> None:
     assert took <= READY_S
 
 
+@pytest.mark.requirement("R-SEC-7")
 def test_the_sandbox_is_what_the_unit_says(device: Booted) -> None:
     pid = device.show("MainPID")
     status = dict(
@@ -185,6 +186,7 @@ def test_a_fault_that_stays_is_given_up_after_ten_starts(device: Booted) -> None
     device.run("systemctl", "stop", AGENT)
 
 
+@pytest.mark.requirement("R-SEC-7")
 def test_a_secret_reaches_the_agent_and_nobody_else(device: Booted) -> None:
     secret = device.at("/etc/dermascan/credentials/pseudonym.key")
     key = "3f9a-41c7-b8e2-0d56-77aa-9c13-e4f8-2b60"
@@ -228,6 +230,7 @@ def test_it_comes_back_after_a_power_cut(device: Booted, shared_data: Path) -> N
 
 
 @pytest.mark.fault("F29")
+@pytest.mark.requirement("R-SRV-6")
 def test_upgrade_way_back_and_a_release_that_does_not_start(device: Booted, shared_data: Path) -> None:
     capture(device, shared_data, 5)
     first = device.at("/opt/dermascan").readlink().name
@@ -260,6 +263,7 @@ def test_upgrade_way_back_and_a_release_that_does_not_start(device: Booted, shar
     assert capture(device, shared_data, 7) == "answered"
 
 
+@pytest.mark.requirement("R-SRV-6")
 def test_uninstall_and_purge(device: Booted) -> None:
     rows = waiting(device)
     device.run("dermascan", "uninstall")

@@ -114,6 +114,7 @@ def test_the_main_job_needs_no_network() -> None:
 
 
 @pytest.mark.parametrize("unit", OURS)
+@pytest.mark.requirement("R-SEC-7")
 def test_every_program_of_ours_has_the_same_sandbox(unit: str) -> None:
     agent, service = read(AGENT_UNIT)["Service"], read(unit)["Service"]
     for key in SHARED:
@@ -150,6 +151,7 @@ def test_timers_start_a_service_of_their_name(timer: str) -> None:
 
 @systemd_analyze
 @pytest.mark.parametrize("unit", sorted(MOST_EXPOSED))
+@pytest.mark.requirement("R-SEC-7")
 def test_the_exposure_score(unit: str) -> None:
     done = subprocess.run(
         [ANALYZE, "security", "--offline=true", "--no-pager", str(SYSTEMD / unit)],

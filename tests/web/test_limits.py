@@ -57,6 +57,7 @@ def rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_body_of_a_gigabyte_is_refused_before_it_is_read(clinician: httpx.Client, served: Served) -> None:
     before = rss_mb()
     with connect(served) as connection:
@@ -77,6 +78,7 @@ def test_a_body_of_a_gigabyte_is_refused_before_it_is_read(clinician: httpx.Clie
     assert rss_mb() - before < 24
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_body_without_a_length_is_bounded_too(clinician: httpx.Client, served: Served) -> None:
     def endless() -> Any:
         for _ in range(40):
@@ -106,6 +108,7 @@ def test_a_length_that_is_none_is_refused(clinician: httpx.Client, served: Serve
     assert document["status"] == status
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_all_bodies_together_are_bounded(clinician: httpx.Client, served: Served) -> None:
     """Two of 20 MB at once are more than 32 MB: the second is told to wait, and the first goes on."""
     size = 20 << 20
@@ -137,6 +140,7 @@ def test_a_header_that_does_not_come_is_not_waited_for(
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_header_that_drips_is_ended(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "HEADER_S", 0.5)
     with connect(served) as connection:
@@ -151,6 +155,7 @@ def test_a_header_that_drips_is_ended(served: Served, monkeypatch: pytest.Monkey
         assert time.monotonic() - begun < 8
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_body_that_drips_is_ended_and_its_room_given_back(
     served: Served, clinician: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +274,7 @@ def drown(served: Served, clinician: httpx.Client, count: int) -> None:
         raise AssertionError(f"{done.name} was not answered")
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_two_thousand_requests_at_once_are_answered_or_told_to_come_again(
     served: Served, clinician: httpx.Client
 ) -> None:
@@ -276,6 +282,7 @@ def test_two_thousand_requests_at_once_are_answered_or_told_to_come_again(
 
 
 @pytest.mark.long
+@pytest.mark.requirement("R-SEC-6")
 def test_ten_thousand_requests_at_once_are_answered_or_told_to_come_again(
     served: Served, clinician: httpx.Client
 ) -> None:

@@ -39,6 +39,7 @@ def turns_of(clock: Clock, at_once: int = 2, room: int = 100) -> Turns:
     return Turns(room, lambda: at_once, clock)
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_folders_capture_goes_before_requests_that_came_first(clock: Clock) -> None:
     turns = turns_of(clock)
     turns.ask(capture("asked"))
@@ -47,6 +48,7 @@ def test_a_folders_capture_goes_before_requests_that_came_first(clock: Clock) ->
     assert take(turns) is None, "not while the folder's is in work, either"
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_while_captures_come_one_after_the_other_one_request_goes_for_every_ten(clock: Clock) -> None:
     turns = turns_of(clock)
     for number in range(40):
@@ -62,6 +64,7 @@ def test_while_captures_come_one_after_the_other_one_request_goes_for_every_ten(
     assert "".join(order) == ("f" * CAPTURES_PER_REQUEST + "r") * 3 + "f" * 7
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_request_leaves_the_engine_alone_after_it_while_captures_come_now_and_then(clock: Clock) -> None:
     turns = turns_of(clock)
     turns.put(Carried(capture("f")), 0.0)
@@ -81,6 +84,7 @@ def test_a_request_leaves_the_engine_alone_after_it_while_captures_come_now_and_
     assert take(turns) == "r2"
 
 
+@pytest.mark.requirement("R-SEC-6")
 def test_a_capture_need_not_wait_for_a_rest(clock: Clock) -> None:
     turns = turns_of(clock)
     turns.put(Carried(capture("f1")), 0.0)

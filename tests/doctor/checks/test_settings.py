@@ -20,6 +20,7 @@ def test_good_settings(make_place) -> None:
 
 
 @pytest.mark.fault("F24")
+@pytest.mark.requirement("R-SRV-5")
 def test_each_fault_has_its_own_remedy(write_config) -> None:
     path = write_config(('id = "device-1"', "id = 7"), ("deadline_s = 3.0", "deadline_s = 900"), ("[store]", "[stor]"))
     told = look(CHECK, open_place(path))

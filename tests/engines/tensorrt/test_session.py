@@ -50,6 +50,7 @@ def check(session: Session, *seeds: int) -> None:
 
 
 @pytest.mark.parametrize("graph_batches", [0, 2])
+@pytest.mark.requirement("R-ANS-5")
 def test_batches_of_every_size_are_answered_in_any_order(device: Device, card: Card, graph_batches: int) -> None:
     session = open_session(device, graph_batches)
     for seeds in ((1,), (2, 3), (4,), (5, 6, 7), (8, 9, 10, 11), (1,), (12, 13)):

@@ -50,7 +50,8 @@ LOOK = """() => ["confirm", "correct", "histopathology"].map((name) => {
   const button = document.querySelector(`[data-focus=${name}]`);
   const style = getComputedStyle(button);
   const { width, height } = button.getBoundingClientRect();
-  const read = ["color", "backgroundColor", "borderColor", "borderWidth", "fontWeight", "fontSize", "boxShadow", "filter"];
+  const colours = ["color", "backgroundColor", "borderColor", "boxShadow", "filter", "opacity"];
+  const read = [...colours, "borderWidth", "fontWeight", "fontSize"];
   return JSON.stringify([Math.round(width), Math.round(height), ...read.map((key) => style[key])]);
 })"""
 
