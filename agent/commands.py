@@ -10,13 +10,15 @@ import sys
 import threading
 from pathlib import Path
 
+from agent import reload_command
 from agent.config import Config, ConfigError, load_config
 from agent.exits import EXIT_FAILED, EXIT_OK
 from engines.backend import BundleError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
+    """Add the commands of the agent itself."""
+    reload_command.register(subparsers)
     parser = subparsers.add_parser(
         "run",
         help="watch the dermoscopes' folders and answer every capture",

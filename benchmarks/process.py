@@ -50,7 +50,8 @@ class AgentProcess:
         command = [*within, sys.executable, "-m", "agent.cli", "run", "--config", str(config)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         for line in self._process.stderr or ():
@@ -93,6 +94,9 @@ class AgentProcess:
     ) -> None:
         self._process.terminate()
         self._process.wait(timeout=60)
+        self._reader.join(10)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
 
 def resident_mb(process: psutil.Process) -> float:

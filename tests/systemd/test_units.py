@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from agent import exits
+from agent import exits, reload_command
 from agent.cli import build_parser
 from agent.install.layout import AGENT_UNIT, FOLDERS, GROUPS, TIMERS, UNITS, USER
-from agent.reload import RELOAD_SIGNAL
 
 SYSTEMD = Path(__file__).resolve().parents[2] / "systemd"
 SERVICES = sorted(unit for unit in UNITS if unit.endswith(".service"))
@@ -93,12 +91,12 @@ def test_the_command_line_is_one_that_the_command_understands(unit: str) -> None
     assert parser.parse_args(arguments).config == Path(SETTINGS)
 
 
-def test_a_reload_sends_the_signal_that_the_agent_listens_to() -> None:
-    program, option, words = shlex.split(one(AGENT_UNIT, "ExecReload"))
-    assert (program, option) == ("/bin/sh", "-c")
-    command, name, process = words.split()
-    assert (command, process) == ("kill", "${MAINPID}")
-    assert signal.Signals[f"SIG{name.removeprefix('-')}"] is RELOAD_SIGNAL
+def test_a_reload_tells_the_agent_without_a_shell() -> None:
+    program, *arguments = shlex.split(one(AGENT_UNIT, "ExecReload"))
+    assert program == "/opt/dermascan/bin/dermascan"
+    assert arguments == ["reload", "--config", SETTINGS]
+    parsed = build_parser().parse_args(arguments)
+    assert (parsed.config, parsed.run) == (Path(SETTINGS), reload_command.run)
 
 
 @pytest.mark.fault("F25")
@@ -176,7 +174,7 @@ def test_systemd_has_nothing_to_complain_about(tmp_path: Path) -> None:
         (units / name).write_text(
             "[Unit]\nDescription=of the system\n" + "[Mount]\nWhat=/dev/x\n" * (name == "-.mount")
         )
-    for program in ("/opt/dermascan/bin/dermascan", "/usr/bin/nvidia-modprobe", "/bin/sh"):
+    for program in ("/opt/dermascan/bin/dermascan", "/usr/bin/nvidia-modprobe"):
         path = tmp_path / program.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/true\n")
