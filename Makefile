@@ -70,6 +70,7 @@ bench-page: setup test-tools ## how soon the page shows an answer, and what open
 bench-api: setup ## what a request to the local API costs, beside LitServe and TorchServe
 	@[ -e .venv-peers/.ready ] || benchmarks/peers/setup.sh .venv-peers
 	@$(PY) -m benchmarks.api
+	@$(PY) -m benchmarks.flood
 
 soak: setup test-tools ## the whole agent under random faults for MINUTES=10, then reconciled
 	@$(PY) -m benchmarks.soak --minutes $(or $(MINUTES),10)
