@@ -40,8 +40,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="SCAN_ID",
         help="the name of the scan's files in results/; also in dermascan scans --json",
     )
-    parser.add_argument(
-        "--diagnosis", required=True, choices=get_args(DiagnosisClass), metavar="CLASS", help=_listed(DiagnosisClass)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--diagnosis", choices=get_args(DiagnosisClass), metavar="CLASS", help=_listed(DiagnosisClass))
+    what.add_argument(
+        "--withdraw", action="store_true", help="take back the verdict that stands; it is kept, and stands no more"
     )
     parser.add_argument(
         "--source", required=True, choices=get_args(VerdictSource), metavar="SOURCE", help=_listed(VerdictSource)
@@ -115,15 +117,19 @@ def _suggestion(scan: ScanRow) -> dict[str, Any] | None:
     return None if scan.state is not ScanState.ANSWERED or scan.result is None else scan.result["diagnosis"]
 
 
-def _agreement(scan: ScanRow, diagnosis: str) -> str:
+def _agreement(scan: ScanRow, diagnosis: str | None) -> str:
     suggestion = _suggestion(scan)
+    if diagnosis is None:
+        return "withdrawn"
     if suggestion is None:
         return "no_suggestion"
     return "confirmation" if suggestion["primary"] == diagnosis else "correction"
 
 
-def _sentence(scan: ScanRow, diagnosis: str) -> str:
+def _sentence(scan: ScanRow, diagnosis: str | None) -> str:
     name = scan.path.rpartition("/")[2]
+    if diagnosis is None:
+        return f"{name}: the verdict that stood is withdrawn"
     said = diagnosis.replace("_", " ")
     suggestion = _suggestion(scan)
     if suggestion is None:

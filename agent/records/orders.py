@@ -27,7 +27,8 @@ class VerdictOrder(_Order):
 
     order: Literal["verdict"] = "verdict"
     scan_id: ScanId
-    diagnosis: DiagnosisClass
+    diagnosis: DiagnosisClass | None
+    """None withdraws the verdict that stands."""
     source: VerdictSource
     by: Annotated[str, Field(max_length=200)] | None = None
     note: Annotated[str, Field(max_length=10_000)] | None = None

@@ -77,6 +77,23 @@ def test_a_verdict_is_recorded_by_the_running_agent(filled, agent, run, capsys):
     assert [one.verdict_id for one in store.verdicts(ids["answered"])] == [kept.verdict_id, told["verdict_id"]]
 
 
+def test_a_verdict_is_withdrawn_and_stays_in_the_books(filled, agent, run, capsys):
+    store, ids = filled
+    withdraw = ("feedback", ids["answered"], "--withdraw", "--source", "clinician")
+    assert run(*withdraw) == 1
+    assert capsys.readouterr().err, "nothing stands that could be withdrawn"
+    assert run(*nevus(ids["answered"])) == 0
+    capsys.readouterr()
+    assert run(*withdraw, "--by", "Dr X") == 0
+    assert "answered.jpg: the verdict that stood is withdrawn" in capsys.readouterr().out
+    first, second = store.verdicts(ids["answered"])
+    assert (first.diagnosis, second.diagnosis) == ("melanocytic_nevus", None)
+    assert (second.supersedes, second.given_by, second.agreement) == (first.verdict_id, "Dr X", "withdrawn")
+    with pytest.raises(SystemExit) as stopped:
+        run(*withdraw, "--diagnosis", "melanoma")
+    assert stopped.value.code == 2
+
+
 def test_without_the_agent_it_is_kept_for_it(filled, run, capsys, state_dir, open_store):
     filled[0].close()
     scan_id = filled[1]["rejected"]
