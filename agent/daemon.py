@@ -219,6 +219,7 @@ class Daemon:
 
         agent = Agent(
             config=self.config,
+            dermoscopes=lambda: self.config.dermoscopes,
             started_at=self._started_at,
             started=self._started,
             store=self._store,

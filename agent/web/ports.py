@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from agent.config import Config
 from agent.intake.capture import Capture
 from agent.records.space import SpaceGuard
 from agent.records.store import Store
+from agent.sections import DermoscopeSection
 from agent.sync.state import SyncState
 
 
@@ -21,6 +22,9 @@ class Agent:
     """The running agent, seen from the web. Everything here may be called from any thread, and returns at once."""
 
     config: Config
+    """As at the start: what can change meanwhile is asked for with a call."""
+    dermoscopes: Callable[[], Sequence[DermoscopeSection]]
+    """Whose folders are watched now."""
     started_at: datetime
     started: float
     """The same on the monotonic clock."""

@@ -50,7 +50,7 @@ def status_now(agent: Agent) -> Status:
     trusted = setting.clock_trusted()
     with open_reading(config.device.state_dir) as db:
         counts, events = queries.counts(db), outbox.stats(db)
-    dermoscopes = [_dermoscope(agent, scope.id, trusted=trusted) for scope in config.dermoscopes]
+    dermoscopes = [_dermoscope(agent, scope.id, trusted=trusted) for scope in agent.dermoscopes()]
     disk, load = _disk(agent), agent.load()
     manifest = setting.bundle.manifest
     signer = setting.bundle.signer

@@ -20,8 +20,9 @@ import pytest
 
 from agent.answer.scan import Answer
 from agent.records.reading import open_reading
+from agent.reload import Reloads
 from tests.web.conftest import asking, picture, problem
-from tests.web.serve import Served
+from tests.web.serve import Served, serving
 
 MakeAnswer = Callable[[int], str]
 FOREIGN_IDS = (
@@ -269,3 +270,20 @@ def test_an_export_that_cannot_be_is_said_so(
     problem(clinician.get(place), 422, "invalid")
     problem(clinician.get(f"/api/v1/scans/{rejected}/export", params={"format": "dicom"}), 404, "not-found")
     problem(technician.get(place, params={"format": "json"}), 403, "not-allowed")
+
+
+def test_a_dermoscope_that_comes_with_new_settings_is_in_the_status(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        headers = {"Authorization": f"Bearer {served.token()}"}
+        with httpx.Client(base_url=served.address, headers=headers, trust_env=False) as client:
+            before = [scope["id"] for scope in client.get("/api/v1/status").json()["dermoscopes"]]
+            (tmp_path / "scope-2").mkdir()
+            settings = tmp_path / "agent.toml"
+            settings.write_text(settings.read_text() + f'\n[[dermoscope]]\nid = "new"\nfolder = "{tmp_path}/scope-2"\n')
+            reloads = Reloads(settings, served.daemon.config, served.daemon.parts)
+            assert reloads.reload() is not None
+            end = time.monotonic() + 10
+            while not (after := client.get("/api/v1/status").json()["dermoscopes"])[-1]["folder_ok"]:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+    assert [scope["id"] for scope in after] == [*before, "new"]
