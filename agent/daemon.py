@@ -227,7 +227,7 @@ class Daemon:
             setting=lambda: self._setting,
             ask=self._analysts.ask,
             load=self._analysts.load,
-            folder_ok=self._watches.believed,
+            folder_ok=self._watches.there,
             warnings=lambda: self._keeper.warnings + (() if self._export is None else self._export.warnings()),
             sync=lambda: None if self._link.publisher is None else self._link.publisher.state,
         )

@@ -30,6 +30,8 @@ class _Watching:
     watch: FolderWatch
     thread: threading.Thread
     stop: threading.Event
+    new: bool
+    """Nothing was ever seen of this dermoscope: its folder cannot have a marker of ours yet."""
 
 
 class Watches:
@@ -85,10 +87,10 @@ class Watches:
         """
         return max([self._pulse.beating(), *(watching.watch.beat for watching in self._watches.values())])
 
-    def believed(self, dermoscope_id: str) -> bool:
+    def there(self, dermoscope_id: str) -> bool:
         """Whether a dermoscope's folder is there, and is the one that it was (F03)."""
         watching = self._watches.get(dermoscope_id)
-        return watching is not None and watching.watch.believed
+        return watching is not None and (watching.watch.believed or (watching.new and watching.watch.there))
 
     def _watch(self, scope: DermoscopeSection) -> None:
         known = self._store.known(scope.id)
@@ -103,7 +105,7 @@ class Watches:
         watch = FolderWatch(scope.folder, scope.id, deliver, known=is_known, on_sidecar=self._late_sidecar)
         stop = threading.Event()
         thread = threading.Thread(target=watch.run, args=(stop,), name=f"watch-{scope.id}", daemon=True)
-        self._watches[scope.id] = _Watching(watch, thread, stop)
+        self._watches[scope.id] = _Watching(watch, thread, stop, new=not known)
         thread.start()
 
     def _late_sidecar(self, path: Path) -> None:

@@ -58,6 +58,11 @@ class FolderIdentity:
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
             file.write(f"{self._dermoscope_id}\n")
 
+    def same(self) -> bool:
+        """Whether a folder is there and, as far as can be seen, the one that it was; no marker speaks for none."""
+        now, marked = self.current(), self._marked()
+        return now is not None and (marked if marked is not None else self._first in {None, now})
+
     def believed(self) -> bool:
         """Whether a file that is not in the folder may be taken for removed."""
         now = self.current()

@@ -101,6 +101,11 @@ class FolderWatch:
         """Whether what is missing in the folder may be taken for removed (F03)."""
         return self._identity.believed()
 
+    @property
+    def there(self) -> bool:
+        """Whether the folder is there, and the one that it was."""
+        return self._identity.same()
+
     def missing(self, path: Path) -> bool:
         """Whether a file of this folder was removed; False as well while the folder itself is not believed."""
         if not self.believed:

@@ -65,6 +65,7 @@ class SpaceGuard:
     def use_quota(self, quota_mb: int) -> None:
         """Another quota from now on, in MiB."""
         self._quota = quota_mb * MIB
+        self._space = None
 
     def unused(self, count: int) -> None:
         """Tell the bytes that are free within the database's file: it does not shrink, and fills these first."""

@@ -59,7 +59,9 @@ def test_a_dermoscope_comes_and_another_goes(config, tmp_path):
         (tmp_path / "scope-2" / "d.png").write_bytes(picture(4))
         commits.wait(lambda seen: "d.png" in seen)
         assert "c.png" not in commits.by_name()
-        assert not [thread for thread in threading.enumerate() if thread.name == "watch-scope-1" and thread.is_alive()]
+        for thread in [thread for thread in threading.enumerate() if thread.name == "watch-scope-1"]:
+            thread.join(10)
+            assert not thread.is_alive()
         daemon.parts.watches.replace_dead()
         change(config, SCOPE.format("scope-2"), SCOPE.format("scope-2") + SCOPE.format("scope-1"))
         assert reloads(daemon, config).reload() is not None

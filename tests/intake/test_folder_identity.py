@@ -33,6 +33,22 @@ def test_an_empty_mount_point_never_gets_a_marker_by_itself(folder: Path) -> Non
 
 
 @pytest.mark.fault("F03")
+def test_a_new_folder_is_the_same_until_another_lies_in_its_place(folder: Path) -> None:
+    identity = FolderIdentity(folder, "scope-1")
+    assert identity.same()
+    identity.adopt()
+    assert identity.same()
+    (folder / MARKER).write_text("scope-2\n")
+    assert not identity.same()
+    (folder / MARKER).write_text("scope-1\n")
+    assert identity.same()
+    swap(folder)
+    assert not identity.same()
+    folder.rmdir()
+    assert not identity.same()
+
+
+@pytest.mark.fault("F03")
 def test_the_first_capture_marks_the_folder_for_this_and_later_runs(folder: Path) -> None:
     identity = FolderIdentity(folder, "scope-1")
     identity.adopt()

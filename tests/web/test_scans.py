@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from agent.answer.scan import Answer
+from agent.intake.folder_identity import MARKER
 from agent.records.reading import open_reading
 from agent.reload import Reloads
 from tests.web.conftest import asking, picture, problem
@@ -282,8 +283,29 @@ def test_a_dermoscope_that_comes_with_new_settings_is_in_the_status(tmp_path: Pa
             settings.write_text(settings.read_text() + f'\n[[dermoscope]]\nid = "new"\nfolder = "{tmp_path}/scope-2"\n')
             reloads = Reloads(settings, served.daemon.config, served.daemon.parts)
             assert reloads.reload() is not None
-            end = time.monotonic() + 10
-            while not (after := client.get("/api/v1/status").json()["dermoscopes"])[-1]["folder_ok"]:
-                assert time.monotonic() < end
-                time.sleep(0.05)
-    assert [scope["id"] for scope in after] == [*before, "new"]
+            after = client.get("/api/v1/status").json()["dermoscopes"]
+            assert [scope["id"] for scope in after] == [*before, "new"]
+            assert [scope["folder_ok"] for scope in after] == [True, True], "no capture came from them yet"
+            (tmp_path / "scope-2").rmdir()
+            after = client.get("/api/v1/status").json()["dermoscopes"]
+            assert [scope["folder_ok"] for scope in after] == [True, False]
+
+
+@pytest.mark.fault("F03")
+def test_an_empty_mount_point_in_the_place_of_a_dermoscopes_folder_is_told(tmp_path: Path) -> None:
+    def folder_ok(served: Served) -> bool:
+        headers = {"Authorization": f"Bearer {served.token()}"}
+        with httpx.Client(base_url=served.address, headers=headers, trust_env=False) as client:
+            return bool(client.get("/api/v1/status").json()["dermoscopes"][0]["folder_ok"])
+
+    with serving(tmp_path) as served:
+        assert served.daemon.wait_ready(20)
+        served.drop("a.jpg", 1, 320, 240)
+        end = time.monotonic() + 20
+        while not (served.folder / MARKER).exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert folder_ok(served)
+    served.folder.rename(tmp_path / "away")
+    with serving(tmp_path) as served:
+        assert not folder_ok(served), "captures came from this dermoscope, and their folder was marked"
