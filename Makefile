@@ -29,8 +29,8 @@ test-tools: # brokers and the like, where they may be installed
 test: setup test-tools ## every test (the short form of the long ones)
 	@$(PY) -m pytest
 
-test-all: setup test-tools ## the agent's suite on each Python of 3.10 to 3.13 that is here
-	@scripts/test-all.sh
+test-all: setup test-tools ## the agent's suite on each Python of 3.10 to 3.13 that is here (PYTHONS="3.10 3.13": only those)
+	@scripts/test-all.sh $(PYTHONS)
 
 test-long: setup test-tools ## the full-length forms: fuzz, crash, soak
 	@$(PY) -m pytest -m long --timeout 3600
