@@ -26,7 +26,7 @@ STEPS: Final = (
     "before our PUBACK for the cloud's word",
     "after our PUBACK for the cloud's word",
 )
-RESULT_MARK: Final = "INSERT INTO outbox"
+RESULT_MARK: Final = "INSERT INTO outbox ("
 WORD_MARK: Final = "UPDATE outbox SET state = 'acknowledged'"
 
 

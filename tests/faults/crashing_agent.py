@@ -93,7 +93,7 @@ def arm(step: str) -> None:
 
     if step in ("claim-before-commit", "claim-after-commit", "answer-before-commit", "answer-after-commit"):
         what, when, _ = step.split("-")
-        DyingConnection.marker = "INSERT INTO sightings" if what == "claim" else "INSERT INTO outbox"
+        DyingConnection.marker = "INSERT INTO sightings" if what == "claim" else "INSERT INTO outbox ("
         DyingConnection.when = when
         sqlite3.connect = functools.partial(sqlite3.connect, factory=DyingConnection)  # type: ignore[assignment]
         return

@@ -69,6 +69,6 @@ def test_a_patient_is_in_no_log_url_metric_event_audit_or_problem(
     from contextlib import closing
 
     with closing(sqlite3.connect(tmp_path / "state" / "dermascan.db")) as db:
-        for table, column in (("outbox", "event"), ("audit", "detail"), ("audit", "who"), ("scans", "path")):
+        for table, column in (("outbox_events", "event"), ("audit", "detail"), ("audit", "who"), ("scans", "path")):
             for (content,) in db.execute(f"SELECT {column} FROM {table}"):  # noqa: S608
                 assert CANARY.encode() not in (content if isinstance(content, bytes) else str(content).encode())
