@@ -95,17 +95,23 @@ def due(db: Connection, limit: int, *, fresh_after_seq: int, exclude: Collection
     ):
         if len(found) >= limit:
             break
-        rows = db.execute(_DUE, (rank, after, up_to, excluded, limit - len(found))).fetchall()
-        found += [OutboxRow(*row) for row in rows]
+        rows, events = db.execute(_DUE, (rank, after, up_to, excluded, limit - len(found))).fetchone()
+        at = 0
+        for seq, event_id, kind, topic, length, attempts, created_at in json.loads(rows):
+            found.append(OutboxRow(seq, event_id, kind, topic, events[at : at + length], attempts, created_at))
+            at += length
     return found
 
 
 _ENDLESS = (1 << 63) - 1
 _DUE = (
-    "SELECT seq, event_id, type, topic, event, attempts, created_at"  # noqa: S608
+    # All in one row: for each row Python takes its lock again, and waits for it where another thread computes (measured
+    # beside one that does nothing else: 0.23 s for 200 rows, 0.03 s in one). Both aggregates go the same way through them.
+    "SELECT json_group_array(json_array(seq, event_id, type, topic, length(event), attempts, created_at)),"  # noqa: S608
+    " CAST(group_concat(event, '') AS BLOB) FROM (SELECT seq, event_id, type, topic, event, attempts, created_at"
     " FROM outbox INDEXED BY outbox_due CROSS JOIN outbox_events USING (seq)"
     f" WHERE state = 'waiting' AND {OUTBOX_RANK} = ? AND seq > ? AND seq <= ?"
-    " AND event_id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
+    " AND event_id NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?)"
 )
 _WAITING_BY_TOPIC = (
     "SELECT topic, count(*) FROM outbox INDEXED BY outbox_waiting_by_topic WHERE state = 'waiting' GROUP BY topic"
