@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.messages.envelope import MAX_BYTES
 from agent.records.connection import Connection
@@ -18,8 +19,7 @@ FEEDBACK_RANK, USUAL_RANK, TELEMETRY_RANK = 0, 1, 2
 """Values of ``OUTBOX_RANK``: a verdict, anything else, telemetry."""
 
 
-@dataclass(frozen=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """An event that the cloud has not committed. ``event`` is what goes on the wire, to the byte."""
 
     seq: int

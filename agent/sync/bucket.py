@@ -15,9 +15,10 @@ class TokenBucket:
 
     def take(self) -> bool:
         """Take a token, if there is one."""
-        self._fill()
         if self._tokens < 1.0:
-            return False
+            self._fill()
+            if self._tokens < 1.0:
+                return False
         self._tokens -= 1.0
         return True
 

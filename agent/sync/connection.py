@@ -226,13 +226,21 @@ class Connection:
         self._happened.append(Lost(said, code, closed))
 
 
+class _OfErrors(logging.Logger):
+    """paho logs two lines for each event that nobody reads: they end here, before anything is asked about them."""
+
+    def log(self, level: int, msg: object, *args: object, **_: Any) -> None:
+        if level >= logging.ERROR:
+            super().log(level, msg, *args)
+
+
 class _LastWords(logging.Handler):
     """Keeps the last error that paho logged: its callbacks do not tell why a socket failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.text = ""
-        self.logger = logging.Logger("paho", logging.ERROR)
+        self.logger = _OfErrors("paho", logging.ERROR)
         self.logger.addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 from agent.config import MqttSection
@@ -250,6 +250,7 @@ class Courier:
         self._outbox.outbox_attempted(event_ids).add_done_callback(_note_failure)
 
 
+@lru_cache(maxsize=64)
 def _can_be_published_to(topic: str) -> bool:
     return topic != "" and not set(topic) & set("+#\0")
 

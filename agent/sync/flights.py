@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.records.outbox import OutboxRow
 from agent.sync.allowance import Allowance
@@ -15,9 +16,8 @@ from agent.sync.limits import SyncLimits
 from engines.backoff import Backoff
 
 
-@dataclass(frozen=True)
-class Flight:
-    """An event on its way to the broker."""
+class Flight(NamedTuple):
+    """An event on its way to the broker. A tuple, as one is made for every event."""
 
     row: OutboxRow
     fresh: bool
@@ -25,8 +25,7 @@ class Flight:
     """On the monotonic clock."""
 
 
-@dataclass(frozen=True)
-class _Awaited:
+class _Awaited(NamedTuple):
     """An event that the broker took and the cloud has not acknowledged; times on the monotonic clock."""
 
     since: float

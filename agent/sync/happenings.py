@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class Subscribed:
     """How many of them it refused."""
 
 
-@dataclass(frozen=True)
-class Taken:
-    """PUBACK."""
+class Taken(NamedTuple):
+    """PUBACK. A tuple, as one is made for every event."""
 
     number: int
     """The packet's."""

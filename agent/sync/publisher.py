@@ -199,9 +199,12 @@ class Publisher:
 
     def _serve(self, connection: Connection) -> None:
         """Until the connection ends or the agent stops."""
+        topics: dict[str, str] = {}
 
         def publish(name: str, event: bytes) -> int | None:
-            return connection.publish(self._topic(name), event)
+            if (topic := topics.get(name)) is None:
+                topic = topics[name] = self._topic(name)
+            return connection.publish(topic, event)
 
         greeting_until = self._clock() + self._limits.greeting_s
         while not self._stopping.is_set():
@@ -246,14 +249,14 @@ class Publisher:
 
     def _on(self, connection: Connection, happening: Happening) -> None:
         match happening:
+            case Taken(number, code):  # first: there are by far the most of these
+                if number == self._birth and fate(code) in {Fate.REFUSED, Fate.CONDEMNED}:
+                    log.warning("the broker does not take the device's status: %s", sentence(code))
+                self._courier.taken(number, code)
             case Greeted():
                 self._greeted(connection, happening)
             case Subscribed(refused):
                 self._begin(connection, refused)
-            case Taken(number, code):
-                if number == self._birth and fate(code) in {Fate.REFUSED, Fate.CONDEMNED}:
-                    log.warning("the broker does not take the device's status: %s", sentence(code))
-                self._courier.taken(number, code)
             case Heard():
                 if self._downlink is not None:
                     self._downlink.hear(happening.topic.removeprefix(self._topic("")), happening)

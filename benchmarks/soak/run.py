@@ -23,7 +23,7 @@ from benchmarks.soak.captures import MOTIFS, Clinician, Dermoscope, Notes
 from benchmarks.soak.faults import Faults
 from benchmarks.soak.figures import Figures
 from benchmarks.soak.report import report
-from benchmarks.soak.scene import SoakScene
+from benchmarks.soak.scene import DISK_MB, DISK_MB_A_MINUTE, SoakScene
 
 LOOK_S = 0.05
 CUT_OFF_S = 30.0
@@ -79,7 +79,7 @@ class Soaked:
 def soak(plan: Plan, folder: Path) -> Soaked:
     """Do it; everything lies in ``folder`` afterwards, but for a state folder on a disk of its own."""
     rng, notes, figures = random.Random(plan.seed), Notes(), Figures()
-    with SoakScene(folder) as scene:
+    with SoakScene(folder, disk_mb=DISK_MB + round(DISK_MB_A_MINUTE * plan.seconds / 60)) as scene:
         scopes = [
             Dermoscope(
                 scope,

@@ -25,7 +25,9 @@ from tests.fakes.broker import free_port
 from tests.fakes.outside_world import NoCompiler, OutsideWorld
 
 SCOPES: Final = ("scope-1", "scope-2")
-DISK_MB: Final = 1024
+DISK_MB: Final = 512
+DISK_MB_A_MINUTE: Final = 45
+"""Beside it: as much as is written in a minute, so that nothing is given up for want of room but in that fault."""
 END_S: Final = 60.0
 _CONFIG: Final = """\
 [device]
