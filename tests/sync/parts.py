@@ -9,7 +9,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ class FakeOutbox:
     def outbox_attempted(self, event_ids: Iterable[str]) -> Future[None]:
         def count() -> None:
             for event_id in event_ids:
-                self.rows[event_id] = replace(self.rows[event_id], attempts=self.rows[event_id].attempts + 1)
+                self.rows[event_id] = self.rows[event_id]._replace(attempts=self.rows[event_id].attempts + 1)
 
         return self._write(count)
 
