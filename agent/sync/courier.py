@@ -25,7 +25,7 @@ from agent.sync.verdict import Fate, fate, sentence
 
 log = logging.getLogger(__name__)
 
-READY: Final = 400
+READY: Final = 200
 """Events that are kept ready to be sent; once fewer than half are left, more are read."""
 MORE: Final = 20
 """Events read where enough are ready, because something new may be more urgent."""
