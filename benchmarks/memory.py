@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import tempfile
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +37,32 @@ def slope(values: list[float], per: int) -> tuple[float, float]:
     return float(fit[1]), float(high - low) / 2
 
 
+def answered(database: Path, count: int) -> None:
+    """Wait until so many captures are answered. The log does not tell: what it says too often is held back."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        end = time.monotonic() + 60
+        while db.execute("SELECT count(*) FROM scans WHERE state = 'answered'").fetchone()[0] < count:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{count} captures are not answered within 60 s")
+            time.sleep(0.01)
+
+
 def main() -> None:
     """Feed the agent and watch it and its worker."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scans", type=int, default=10_000)
+    parser.add_argument("--config", default="", help="more of agent.toml, such as '[api]'")
     parser.add_argument("--every", type=int, default=50, help="captures between two samples")
     arguments = parser.parse_args()
     files = distinct(JPEG_XGA)
     agent_mb, worker_mb = [], []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with AgentProcess(write_config(root, demo_bundle_folder(), 1)) as process:
+        with AgentProcess(write_config(root, demo_bundle_folder(), 1, f"\n{arguments.config}\n")) as process:
             process.wait_for("ready:", 60)
             for number in range(arguments.scans):
                 write(root / "scope-0", f"{number}.jpg", next(files))
-                process.wait_for("answered", 60)
+                answered(root / "state" / "dermascan.db", number + 1)
                 (root / "scope-0" / f"{number}.jpg").unlink()
                 if number % arguments.every == arguments.every - 1:
                     agent_mb.append(resident_mb(process.agent))

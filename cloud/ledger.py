@@ -83,11 +83,15 @@ class Ledger:
         self.path = path
         try:
             self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # An acknowledgement is a promise: the device forgets the row.
-            self._db.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
-                self._prepare()
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                # An acknowledgement is a promise: the device forgets the row.
+                self._db.execute("PRAGMA synchronous = FULL")
+                with self._transaction():
+                    self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
             raise LedgerError(f"{path}: cannot be used as the ledger ({error}); name another file") from error
 

@@ -9,7 +9,6 @@ import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
 
-from agent.config import ConfigError
 from agent.messages.envelope import Sender
 from agent.records import audit, giving_up, outbox, quarantine, scans, sqlite_version, verdicts
 from agent.records.connection import set_quota
@@ -95,10 +94,10 @@ def open_database(state_dir: Path, sender: Sender, quota_mb: int, seal: Seal = P
         elif (salvaged := quarantine.pending(state_dir)) is not None:
             quarantine.finish(salvaged, "carried over; the agent was stopped before it could note how much")
         connection = connect(path, quota_mb)
-        _upgrade(connection, quota_mb)
         try:
+            _upgrade(connection, quota_mb)
             refuse_unknown_keys(connection, seal)
-        except ConfigError:
+        except BaseException:
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
