@@ -93,10 +93,10 @@ class Watches:
         return watching is not None and (watching.watch.believed or (watching.new and watching.watch.there))
 
     def _watch(self, scope: DermoscopeSection) -> None:
-        known = self._store.known(scope.id)
+        known = {path: stamp.packed() for path, stamp in self._store.known(scope.id).items()}
 
         def is_known(path: Path, stamp: FileStamp) -> bool:
-            return known.get(bytes(path)) == stamp
+            return known.get(bytes(path)) == stamp.packed()
 
         def deliver(arrival: Arrival) -> None:
             with self._pulse.waiting():  # for room in the queue, which is no fault of the watch

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agent.intake.reasons import Rejection
+
+_STAMP: Final = struct.Struct("<QQqqq")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class FileStamp:
     def of(cls, status: os.stat_result) -> FileStamp:
         """The stamp of a ``stat`` result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def packed(self) -> bytes:
+        """40 bytes that are the same for the same stamp: a folder's thousands are kept so, in a third of the memory."""
+        return _STAMP.pack(self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ class LateSidecars:
 
     def __init__(self, tell: Callable[[Path], None] | None) -> None:
         self._tell = tell
-        self._seen: dict[str, FileStamp] = {}
+        self._seen: dict[str, bytes] = {}
 
     def note(self, path: Path, *, tell: bool = True) -> None:
         """A sidecar was closed, or found; ``tell`` is False for the first look at a folder."""
         try:
-            stamp = FileStamp.of(path.lstat())
+            stamp = FileStamp.of(path.lstat()).packed()
         except OSError:
             return
         if self._seen.get(path.name) == stamp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import stat
@@ -88,7 +89,8 @@ class FolderWatch:
         self._poll_s = poll_s
         self._identity = FolderIdentity(folder, dermoscope_id)
         self._candidates = Candidates(self._patience)
-        self._delivered: dict[str, tuple[FileStamp, str | None]] = {}
+        self._delivered: dict[str, bytes] = {}
+        """By name: the packed stamp, and what `_mark` makes of the content's identity where this process read it."""
         self._sidecars = LateSidecars(on_sidecar)
         self._looked_through = False
         self._next_rescan = 0.0
@@ -260,11 +262,12 @@ class FolderWatch:
 
     def _is_done(self, name: str, stamp: FileStamp) -> bool:
         """Whether the entry was delivered with this stamp, by us or by an earlier process."""
+        packed = stamp.packed()
         done = self._delivered.get(name)
-        if done is not None and done[0] == stamp:
+        if done is not None and done.startswith(packed):
             return True
         if self._known(self._folder / name, stamp):
-            self._delivered[name] = (stamp, None)
+            self._delivered[name] = packed
             return True
         return False
 
@@ -282,7 +285,7 @@ class FolderWatch:
         if not self._candidates.is_closed(name) and self._is_done(name, entry.stamp):
             self._candidates.forget(name)
         elif entry.ignored:
-            self._delivered[name] = (entry.stamp, None)
+            self._delivered[name] = entry.stamp.packed()
             self._candidates.forget(name)
             log.info("folder %s holds a folder or a link to nothing, which is left alone", self._folder)
         elif entry.rejection is not None:
@@ -321,7 +324,7 @@ class FolderWatch:
 
     def _hand_on(self, name: str, arrival: Arrival) -> bool:
         """Deliver, unless the very same was delivered before; what the receiver raises is met by trying again."""
-        token = (arrival.stamp, arrival.identity)
+        token = arrival.stamp.packed() + _mark(arrival.identity)
         if self._delivered.get(name) != token:
             try:
                 self._deliver(arrival)
@@ -339,3 +342,8 @@ class FolderWatch:
         if now >= self._complaints.get(message, now):
             self._complaints[message] = now + 60.0
             log.warning("%s", message)
+
+
+def _mark(identity: str) -> bytes:
+    """16 bytes for an identity of any length."""
+    return hashlib.blake2b(os.fsencode(identity), digest_size=16).digest()

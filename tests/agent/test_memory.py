@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from agent.memory import TIDY_S, Tidying
+
 PROGRAM = """
 import sys, threading
 import numpy as np
@@ -43,3 +45,46 @@ def kept_mb(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
 def test_what_six_threads_held_goes_back() -> None:
     assert kept_mb("given back") <= 4
+
+
+GAPS = """
+import numpy as np
+import psutil
+from agent.memory import give_memory_back, tidy
+
+assert give_memory_back()
+me = psutil.Process()
+before = me.memory_info().rss
+large, small = [], []
+for _ in range(20):
+    large.append(np.ones(3 << 20, np.uint8))  # too small for pages of their own
+    small.append(bytearray(5000))  # lies behind it, and stays
+del large
+with_gaps = me.memory_info().rss - before
+assert tidy()
+print(with_gaps >> 20, (me.memory_info().rss - before) >> 20)
+"""
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has its own ways")
+def test_gaps_between_what_stays_go_back() -> None:
+    done = subprocess.run([sys.executable, "-c", GAPS], capture_output=True, text=True, check=True)
+    with_gaps, tidied = (int(number) for number in done.stdout.split())
+    assert with_gaps >= 50, "the gaps that this is about are not there"
+    assert tidied <= 4
+
+
+def test_tidying_waits_for_its_time_and_for_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, at_rest, done = [0.0], [True], []
+    monkeypatch.setattr("agent.memory.tidy", lambda: done.append(now[0]) or True)
+    tidying = Tidying(lambda: at_rest[0], lambda: now[0])
+    assert not tidying.look()
+    now[0], at_rest[0] = TIDY_S, False
+    assert not tidying.look()
+    at_rest[0] = True
+    assert tidying.look()
+    assert not tidying.look()
+    now[0] = 2 * TIDY_S
+    assert tidying.look()
+    assert done == [TIDY_S, 2 * TIDY_S]
