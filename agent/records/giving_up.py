@@ -32,9 +32,19 @@ class Kept(str, Enum):
     """Nor the picture's name, nor what was written about a verdict: the patient asked for it."""
 
 
+_ENDLESS: Final = (1 << 63) - 1
 _RANK: Final = {kept: rank for rank, kept in enumerate(Kept)}
+# What ``kept`` may be is named so that ``scans_by_end`` serves: to read a row's last fields is to read all its answer.
+_FIRST_YOUNG: Final = (
+    "SELECT min(seq) FROM scans WHERE kept IN ('whole', 'without_pictures', 'answer_only', 'erased')"
+    " AND finished_at >= ? AND finished_at <= ?"
+)
+_OLD_LAST_FIRST: Final = (
+    "SELECT seq FROM scans WHERE kept IN ('whole', 'without_pictures', 'answer_only', 'erased')"
+    " AND finished_at < ? AND seq < ? ORDER BY +seq DESC"
+)
 _OLD: Final = (
-    "SELECT scan_id FROM scans WHERE kept = ? AND finished_at IS NOT NULL AND finished_at < ? AND NOT EXISTS"
+    "SELECT scan_id FROM scans WHERE kept = ? AND finished_at > ? AND finished_at < ? AND seq <= ? AND NOT EXISTS"
     " (SELECT 1 FROM outbox WHERE outbox.scan_id = scans.scan_id AND outbox.state <> 'acknowledged')"
     " ORDER BY finished_at LIMIT ?"
 )
@@ -75,13 +85,45 @@ def forget_events_of_erased(db: Connection) -> None:
     )
 
 
-def finished_before(db: Connection, before: str, limit: int, *, down_to: Kept) -> list[str]:
-    """The oldest scans that ended before a time and are kept better than ``down_to``; none with an unsent event."""
+def old_until(db: Connection, before: str, now: str) -> int:
+    """The last seq of the scans that ended before a time for sure, whatever the clock showed then (F16); 0: none.
+
+    Scans come in the order of their seq, and so the neighbours tell: what came after a scan that is young is young,
+    even where the clock stood in 1970 then; and what came while the clock could not be right is no older than the next
+    scan of which the time can be believed.
+
+    Args:
+        db: to read from.
+        before: the time, like ``now`` RFC 3339 in UTC.
+        now: what lies beyond it was written by a wrong clock.
+    """
+    young = db.execute(_FIRST_YOUNG, (before, now)).fetchone()[0]
+    for (seq,) in db.execute(_OLD_LAST_FIRST, (before, _ENDLESS if young is None else young)):
+        received_at, trusted = db.execute(
+            "SELECT received_at, clock_trusted FROM scans WHERE seq = ?", (seq,)
+        ).fetchone()
+        if trusted and received_at < before:
+            return int(seq)
+    return 0
+
+
+def finished_before(db: Connection, before: str, now: str, until: int, limit: int, *, down_to: Kept) -> list[str]:
+    """The oldest scans that ended before a time and are kept better than ``down_to``; none with an unsent event.
+
+    Args:
+        db: to read from.
+        before: the time.
+        now: a scan that seems to have ended after it is as old as its neighbours.
+        until: from `old_until`.
+        limit: how many at most.
+        down_to: how much is to be left of them.
+    """
     found: list[str] = []
     for kept in Kept:
-        if _RANK[kept] < _RANK[down_to] and len(found) < limit:
-            rows = db.execute(_OLD, (kept.value, before, limit - len(found))).fetchall()
-            found += [str(row[0]) for row in rows]
+        for after, till in (("", before), (now, "\U0010ffff")):
+            if _RANK[kept] < _RANK[down_to] and len(found) < limit:
+                rows = db.execute(_OLD, (kept.value, after, till, until, limit - len(found))).fetchall()
+                found += [str(row[0]) for row in rows]
     return found
 
 

@@ -19,6 +19,8 @@ from agent.records.results import write_results
 from agent.records.space import Space, SpaceGuard
 from agent.records.store import ClaimOutcome, Clocks, Store
 
+IN_1970 = 20800
+"""So many days ago the clock's own time begins."""
 NOW = datetime(2026, 12, 24, 12, tzinfo=timezone.utc)
 
 
@@ -27,6 +29,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.now, self.seconds, self.trusted = NOW, 1000.0, True
+        self.trusted_then = True
+        """Whether it could be right when a scan was claimed."""
 
     def pass_by(self, **delta: float) -> None:
         step = timedelta(**delta)
@@ -41,7 +45,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(state_dir: Path, clock: Clock):
-    clocks = Clocks(wall=lambda: clock.now, trusted=lambda: True)
+    clocks = Clocks(wall=lambda: clock.now, trusted=lambda: clock.trusted_then)
     with Store.open(state_dir, "device-1", 256, clinic_id="c", software_version="9", clocks=clocks) as opened:
         yield opened
 
@@ -73,6 +77,7 @@ def scan(store, claim, answer_json, clock, state_dir):
 
     def make(name: str, days: float, *, sent: bool = True, upload: bool = False, size: int = 2000) -> str:
         here, clock.now = clock.now, clock.now - timedelta(days=days)
+        clock.trusted_then = clock.now.year > 1999
         path = f"/scope/{name}.jpg"
         if upload:
             folder = state_dir / "uploads" / "api"
@@ -89,7 +94,7 @@ def scan(store, claim, answer_json, clock, state_dir):
         if sent:
             events = [row.event_id for row in store.outbox_due(1000, fresh_after_seq=0)]
             store.outbox_acknowledge(events).result(10)
-        clock.now = here
+        clock.now, clock.trusted_then = here, True
         return scan_id
 
     return make
@@ -276,3 +281,37 @@ def test_it_is_looked_at_once_an_hour_for_age(keep, scan, store, clock):
     clock.pass_by(minutes=15)
     keeper.look()
     assert row(store, old)["kept"] == "answer_only"
+
+
+@pytest.mark.fault("F06")
+@pytest.mark.fault("F16")
+@pytest.mark.parametrize("room", [False, True], ids=["for its age", "for room"])
+def test_a_scan_that_came_while_the_clock_was_wrong_is_as_old_as_its_neighbours(room, store, keep, scan, guard):
+    oldest, amid_old = scan("oldest", 500), scan("amid old", IN_1970)
+    old = scan("old", 400)
+    between = scan("between", IN_1970)  # after an old one and before a young one: of unknown age, hence young
+    young = scan("young", 10)
+    after = [scan("after", IN_1970), scan("set back by a year", 400), scan("the newest", IN_1970)]
+    if room:
+        guard.measure = guard.space = lambda: Space(0, 100, 100, 1 << 40)
+    keep(None if room else 365).run()
+    kept = {scan_id: row(store, scan_id)["kept"] for scan_id in (oldest, amid_old, old, between, young, *after)}
+    reduced = "without_pictures" if room else "answer_only"
+    assert kept == {
+        **dict.fromkeys((oldest, amid_old, old), reduced),
+        **dict.fromkeys((between, young, *after), "whole"),
+    }
+
+
+@pytest.mark.fault("F16")
+def test_nothing_is_old_on_a_device_whose_clock_was_never_right_before(store, keep, scan):
+    scans = [scan("first", IN_1970), scan("second", IN_1970), scan("now that it is right", 0)]
+    assert keep(365).run().given_up.fields == 0
+    assert {row(store, scan_id)["kept"] for scan_id in scans} == {"whole"}
+
+
+@pytest.mark.fault("F16")
+def test_a_scan_that_came_while_the_clock_was_ahead_is_not_kept_until_then(store, keep, scan):
+    ahead, old = scan("ahead", -20000), scan("old", 400)
+    keep(365).run()
+    assert row(store, ahead)["kept"] == row(store, old)["kept"] == "answer_only"

@@ -183,9 +183,10 @@ class Retention:
         return done
 
     def _reduce(self, to: Kept, before: str, on: Callable[[], bool]) -> GivenUp:
-        done = GivenUp()
+        done, now = GivenUp(), _text(self._wall())
+        until = self._store.look(lambda db: giving_up.old_until(db, before, now))
         while on():
-            scans = self._store.look(lambda db: giving_up.finished_before(db, before, TOGETHER, down_to=to))
+            scans = self._store.look(lambda db: giving_up.finished_before(db, before, now, until, TOGETHER, down_to=to))
             if not scans:
                 break
             reduce = partial(giving_up.reduce, state_dir=self._state_dir, scan_ids=scans, to=to)
