@@ -55,8 +55,11 @@ FULL_RETRY_S: Final = 5.0
 REQUESTS: Final = 4
 """Requests of the API in work at once, at most: analysts that are left for a folder's captures."""
 HAND_OVER_S: Final = 0.001
-"""For the thread that waits for an answer to take it, before this one is busy with the result's files: Python would let
-it have its turn after 5 ms."""
+"""For the thread that waits for an answer to take it, before this one goes on: Python would let it have its turn after
+5 ms."""
+FOLLOW_S: Final = 0.007
+"""For the request that a program sends at once behind an answer to be read and kept, before the result's files are
+made: drawn meanwhile, the overlay takes turns away from it."""
 REQUESTS_SHARE: Final = 0.1
 """Of a deadline, that a folder's capture may find itself waiting for requests that were begun before it came."""
 
@@ -219,6 +222,8 @@ class Analysts:
         text = answer.model_dump_json()
         self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
         self._tell(carried, claim, answer, None)
+        if carried.asked:
+            time.sleep(FOLLOW_S)
         self._space.wrote(publish(self._store, claim.scan_id, analysis))
         self._look_on(analysis)
 

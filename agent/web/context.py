@@ -52,7 +52,7 @@ class Context:
         return await asyncio.get_running_loop().run_in_executor(self.pool, partial(function, *args, **kwargs))
 
 
-def _context(request: Request) -> Context:
+async def _context(request: Request) -> Context:  # async: what is not, FastAPI gives to a thread and waits for
     context: Context = request.app.state.context
     return context
 

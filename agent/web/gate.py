@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -66,13 +66,20 @@ _cookie = APIKeyCookie(
 )
 
 
-def visitor(
+async def visitor(
     request: Request,
     here: Here,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     cookie: Annotated[str | None, Depends(_cookie)],
 ) -> Visitor:
-    """Who comes with the request; a Problem where nobody we know does."""
+    """Who comes with the request; a Problem where nobody we know does.
+
+    On the loop: it takes a stat and a hash, and a thread's turn takes longer than that.
+    """
+    return _who(request, here, bearer, cookie)
+
+
+def _who(request: Request, here: Context, bearer: HTTPAuthorizationCredentials | None, cookie: str | None) -> Visitor:
     try:
         known = _known(here, bearer, cookie)
     except AccessError as error:
@@ -144,18 +151,22 @@ def insist(request: Request, here: Context, right: Right) -> None:
     """The same as `may`, where a route decides by itself whether one must sign in."""
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     bearer = HTTPAuthorizationCredentials(scheme=scheme, credentials=secret) if scheme.lower() == "bearer" else None
-    may(right)(visitor(request, here, bearer, request.cookies.get(COOKIE)))
+    _allowed(_who(request, here, bearer, request.cookies.get(COOKIE)), right)
 
 
-def may(right: Right) -> Callable[[Visitor], Visitor]:
+def may(right: Right) -> Callable[[Visitor], Awaitable[Visitor]]:
     """A dependency: the visitor, who must have a right."""
 
-    def check(visitor: Annotated[Visitor, Depends(visitor)]) -> Visitor:
-        if not visitor.may(right):
-            raise Problem(NOT_ALLOWED, f"The role {visitor.identity.role.value} may not {right.value}.")
-        return visitor
+    async def check(visitor: Annotated[Visitor, Depends(visitor)]) -> Visitor:
+        return _allowed(visitor, right)
 
     return check
+
+
+def _allowed(visitor: Visitor, right: Right) -> Visitor:
+    if not visitor.may(right):
+        raise Problem(NOT_ALLOWED, f"The role {visitor.identity.role.value} may not {right.value}.")
+    return visitor
 
 
 Anyone = Annotated[Visitor, Depends(visitor)]

@@ -144,7 +144,7 @@ def test_retention_through_the_running_agent(write_config, state, tmp_path, caps
     with running(config) as (daemon, commits):
         drop(tmp_path / "scope-1", "a", 1, CANARY)
         scan_id = commits.wait(lambda seen: "a.png" in seen)["a.png"].scan_id
-        old = "UPDATE scans SET finished_at = '2020-01-01T00:00:00.000Z'"
+        old = "UPDATE scans SET received_at = '2020-01-01T00:00:00.000Z', finished_at = '2020-01-01T00:00:01.000Z'"
         daemon.store.change(lambda db: db.execute(old)).result(10)
         assert said(capsys, "retention", "--config", str(config))["given_up"]["fields"] == 0, "it was not sent"
         sent = [row.event_id for row in daemon.store.outbox_due(10, fresh_after_seq=0)]
