@@ -15,6 +15,7 @@ from agent.access.refusals import RefusedSignIns
 from agent.access.sessions import Sessions
 from agent.access.tokens import FOLDER, Tokens
 from agent.carrying import Finished
+from agent.priority import stand_back
 from agent.records.audit import AGENT, AuditAction
 from agent.records.checkpoint import Rarely
 from agent.sections import ApiSection
@@ -48,7 +49,7 @@ class Web:
         tokens = Tokens(access)
         broadcast, figures, uploads = Broadcast(), Figures(), Uploads(agent.config.device.state_dir, agent.store.seal)
         self._rarely = Rarely(log, 300.0)
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="web")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="web", initializer=stand_back)
         self._refused = RefusedSignIns(
             lambda detail: agent.store.audit(AuditAction.SIGN_IN_REFUSED, AGENT.who, AGENT.role, None, detail)
         )

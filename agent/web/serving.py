@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 import uvicorn
 from starlette.types import ASGIApp
 
+from agent.priority import stand_back
 from agent.sections import ApiSection
 from agent.web.guard import HEADER_BYTES, GuardedProtocol
 
@@ -80,6 +81,7 @@ class Server:
             self._thread.join(GRACE_S + 5.0)
 
     def _run(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        stand_back()
         try:
             asyncio.run(self._serve(server, listening))
         except BaseException:

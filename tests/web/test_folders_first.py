@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from agent.answer.scan import ScanState
 from agent.carrying import Finished
+from agent.priority import LAST, STEPS_BACK
 from tests.web.conftest import asking, picture
 from tests.web.serve import Served, serving
 from tests.web.test_limits import connect, until
@@ -127,3 +129,19 @@ def test_large_slow_and_many_requests_delay_no_capture(tmp_path: Path) -> None:
     assert set(crowd.statuses) <= {200, 408, 429, 503}, said
     assert crowd.dripped > 100, said
     assert crowd.pumped > 1 << 20, said
+
+
+def test_the_interfaces_threads_stand_back_behind_all_others(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        httpx.get(f"{served.address}/healthz").raise_for_status()
+        nice = {
+            thread.name: os.getpriority(os.PRIO_PROCESS, thread.native_id)
+            for thread in threading.enumerate()
+            if thread.native_id is not None
+        }
+    back = min(LAST, nice["MainThread"] + STEPS_BACK)
+    of_the_web = {name: value for name, value in nice.items() if name == "web" or name.startswith("web_")}
+    assert of_the_web
+    assert set(of_the_web.values()) == {back}
+    analysts = {value for name, value in nice.items() if name.startswith("analyst-")}
+    assert analysts == {nice["MainThread"]}
