@@ -85,9 +85,9 @@ def blend(panel: RGB, attention: Attention | RGB, square: tuple[slice, slice]) -
     # The weight follows the attention, so a look-up of 256 colours, each already weighted, does most of the work.
     weight = np.linspace(LEAST_BLEND, MOST_BLEND, 256, dtype=np.float32)
     weighted = (colour_table().astype(np.float32) * weight[:, None]).astype(np.float32)
-    heat_rgb = cv2.merge([heat, heat, heat])
-    colour = cv2.LUT(heat_rgb, np.rint(weighted).astype(np.uint8).reshape(1, 256, 3))
-    keep = cv2.LUT(heat_rgb, np.rint((1.0 - weight) * 255.0).astype(np.uint8))
+    colour = cv2.applyColorMap(heat, np.rint(weighted).astype(np.uint8).reshape(256, 1, 3))
+    kept = cv2.LUT(heat, np.rint((1.0 - weight) * 255.0).astype(np.uint8))
+    keep = cv2.merge([kept, kept, kept])
     cv2.add(cv2.multiply(np.ascontiguousarray(inside), keep, scale=1.0 / 255.0), colour, dst=colour)
     blended[square] = colour
     return blended

@@ -111,13 +111,13 @@ def _clipped_share(rgb: RGB) -> float:
     # Every k-th pixel as the camera wrote it: means of neighbours would hide clipping. Odd, so as not to beat with
     # what repeats every two pixels (colour subsampling, interlacing).
     step = max(1, min(rgb.shape[:2]) // 128) | 1
-    sample = rgb[::step, ::step].reshape(-1, 3)
-    darkest = sample.max(axis=1)
-    seen = sample[darkest >= NEARLY_BLACK]
-    if len(seen) == 0:
+    red, green, blue = cv2.split(np.ascontiguousarray(rgb[::step, ::step]))
+    brightest = cv2.max(cv2.max(red, green), blue)
+    seen = brightest >= NEARLY_BLACK
+    if not seen.any():
         return 1.0
-    clipped = (seen == 0) | (seen == 255)
-    return float(np.count_nonzero(clipped[:, 0] | clipped[:, 1] | clipped[:, 2])) / len(seen)
+    clipped = seen & ((brightest == 255) | (cv2.min(cv2.min(red, green), blue) == 0))
+    return float(np.count_nonzero(clipped)) / float(np.count_nonzero(seen))
 
 
 def _refuse_blank(brightness: float, contrast: float, ring_share: float) -> None:
