@@ -168,7 +168,7 @@ class Daemon:
         export = () if self._export is None else (self._export.look,)
         web = () if self._web is None else (self._web.start, self._web.look_after)  # nor does this
         watches = (self._watches.replace_dead, self._watches.resolve_lost)
-        unfiled = Unfiled(self._store, self._setting.limits)
+        unfiled = Unfiled(self._store, self._setting.limits, self._watches.away)
         return (
             unfiled.look,
             *watches,

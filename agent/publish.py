@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import io
 import json
 import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -50,9 +53,13 @@ class Unfiled:
     To be looked at again and again, from one thread.
     """
 
-    def __init__(self, store: Store, limits: DecodeLimits) -> None:
-        self._store, self._limits = store, limits
+    def __init__(
+        self, store: Store, limits: DecodeLimits, away: Callable[[str], bool] = lambda _dermoscope_id: False
+    ) -> None:
+        """``away``: whether a dermoscope's folder is not there now, so that a picture in it may come back (F03)."""
+        self._store, self._limits, self._away = store, limits, away
         self._seen: set[str] | None = None
+        self._without_overlay: set[str] = set()
 
     def look(self) -> None:
         """Write what was missing at the last look, too; at the first one, what an earlier process left out.
@@ -65,14 +72,33 @@ class Unfiled:
             if self._seen is not None and row.scan_id not in self._seen:
                 continue
             try:
-                _write(self._store, row.scan_id, _overlay_again(row, self._limits))
-                log.info("scan %s: result files written again after an interruption", row.scan_id)
+                self._write(row)
             except OSError as error:
                 _complain(row.scan_id, error)
                 if error.errno in _NO_ROOM:
                     missing |= self._seen or set()  # and all the others wait with it
                     break
         self._seen = missing
+        self._without_overlay &= missing
+
+    def _write(self, row: Unpublished) -> None:
+        overlay = None
+        if row.result is not None:
+            answer = Answer.model_validate(json.loads(row.result))
+            found = _original((row.path, *self._store.places_of(row.scan_id)), answer.image_sha256)
+            if found is None and self._away(row.dermoscope_id):
+                if (
+                    row.scan_id not in self._without_overlay
+                ):  # the answer at least, and the rest when the folder is back
+                    write_results(self._store.results_folder, row.scan_id, self._store.result_bytes(row.scan_id), None)
+                    self._without_overlay.add(row.scan_id)
+                return
+            if found is None:
+                log.warning("scan %s: no overlay, its picture is no longer where it was", row.scan_id)
+            else:
+                overlay = _draw_again(answer, *found, self._limits)
+        _write(self._store, row.scan_id, overlay)
+        log.info("scan %s: result files written again after an interruption", row.scan_id)
 
 
 def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
@@ -85,15 +111,23 @@ def _complain(scan_id: str, error: OSError) -> None:
     log.error("scan %s: its result files could not be written (%s); free disk space", scan_id, error.strerror)
 
 
-def _overlay_again(row: Unpublished, limits: DecodeLimits) -> bytes | None:
-    """The overlay from the stored answer and the original, or None where the original is no longer to be had."""
-    if row.result is None:
-        return None
-    answer = Answer.model_validate(json.loads(row.result))
+def _original(places: Iterable[Path], sha256: str) -> tuple[Path, bytes] | None:
+    """The picture that was answered, wherever it lies now: another one under its name is none of ours (F04)."""
+    for path in places:
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return path, data
+    return None
+
+
+def _draw_again(answer: Answer, path: Path, data: bytes, limits: DecodeLimits) -> bytes | None:
     try:
-        rgb = preview(decode(row.path.read_bytes(), limits, row.path.name).rgb)
-    except (OSError, Rejection) as error:
-        log.warning("scan %s: no overlay, its picture can no longer be read (%s)", row.scan_id, error)
+        rgb = preview(decode(data, limits, path.name).rgb)
+    except Rejection as error:
+        log.warning("scan %s: no overlay, its picture can no longer be read (%s)", answer.scan_id, error)
         return None
     # The heatmap's palette index is the attention's intensity, so the stored map serves again.
     heatmap = Image.open(io.BytesIO(base64.b64decode(answer.attention_map)))

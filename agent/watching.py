@@ -92,6 +92,11 @@ class Watches:
         watching = self._watches.get(dermoscope_id)
         return watching is not None and (watching.watch.believed or (watching.new and watching.watch.there))
 
+    def away(self, dermoscope_id: str) -> bool:
+        """Whether what is missing in a dermoscope's folder may come back: the folder is not the one that it was."""
+        watching = self._watches.get(dermoscope_id)
+        return watching is not None and not watching.watch.believed
+
     def _watch(self, scope: DermoscopeSection) -> None:
         known = {path: stamp.packed() for path, stamp in self._store.known(scope.id).items()}
 

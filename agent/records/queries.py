@@ -65,6 +65,11 @@ def first_without_files(db: Connection, after_seq: int) -> tuple[int, Unpublishe
     return None if row is None else (row[0], Unpublished(row[1], _path(row[2]), row[3], row[4]))
 
 
+def places_of(db: Connection, scan_id: str) -> list[Path]:
+    """Where a scan's picture was seen, under whatever names."""
+    return [_path(row[0]) for row in db.execute("SELECT path_bytes FROM sightings WHERE scan_id = ?", (scan_id,))]
+
+
 def known(db: Connection, dermoscope_id: str) -> dict[bytes, FileStamp]:
     """Each path seen in a dermoscope's folder whose scan is finished, with its stamp when it was claimed.
 

@@ -235,6 +235,10 @@ class Store(CloudSide, AuditSide, KeepingSide):
             seq, row = found
             yield row
 
+    def places_of(self, scan_id: str) -> list[Path]:
+        """Where a scan's picture was seen, under whatever names."""
+        return self._read(partial(queries.places_of, scan_id=scan_id))
+
     def known(self, dermoscope_id: str) -> dict[bytes, FileStamp]:
         """Each path seen in a dermoscope's folder (``os.fsencode``) whose scan is finished, with its stamp then."""
         return self._read(partial(queries.known, dermoscope_id=dermoscope_id))

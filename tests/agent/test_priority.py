@@ -23,6 +23,17 @@ def test_a_thread_stands_back_and_takes_no_other_with_it() -> None:
     assert niceness() == ours
 
 
+def test_a_thread_that_one_makes_which_stands_back_stands_no_further_back() -> None:
+    ours = niceness()
+
+    def of_a_second() -> int:
+        with ThreadPoolExecutor(1, initializer=stand_back) as second:
+            return second.submit(niceness).result()
+
+    with ThreadPoolExecutor(1, initializer=stand_back) as pool:
+        assert pool.submit(of_a_second).result() == min(LAST, ours + STEPS_BACK)
+
+
 def test_where_the_system_refuses_it_the_work_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: int) -> None:
         raise PermissionError(1, "Operation not permitted")

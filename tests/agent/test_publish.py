@@ -24,9 +24,14 @@ class FakeStore:
     def __init__(self, folder: Path, *scan_ids: str) -> None:
         self.results_folder, self.missing = folder, list(scan_ids)
         self.written: list[str] = []
+        self.path, self.result = Path("/gone.jpg"), None
+        self.places: list[Path] = []
 
     def without_files(self) -> Iterator[Unpublished]:
-        yield from [Unpublished(scan_id, Path("/gone.jpg"), "scope-1", None) for scan_id in self.missing]
+        yield from [Unpublished(scan_id, self.path, "scope-1", self.result) for scan_id in self.missing]
+
+    def places_of(self, scan_id: str) -> list[Path]:
+        return self.places
 
     def result_bytes(self, scan_id: str) -> bytes:
         return b"{}"
