@@ -33,12 +33,12 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
     folder = tmp_path_factory.mktemp("booted")
     root = folder / "root"
     subprocess.run(["/bin/cp", "-a", "--reflink=auto", str(debian()), str(root)], check=True)
-    shutil.copytree(packed(folder), root / "root/release")
+    shutil.copytree(packed(folder), root / "srv/release")
     found = Booted(root)
     print(f"\nbooted in {found.boot():.1f} s")
     try:
         began = time.monotonic()
-        print(found.run("/root/release/install.sh", "--device-id", "room-2", "--clinic-id", "clinic-a").stdout)
+        print(found.run("/srv/release/install.sh", "--device-id", "room-2", "--clinic-id", "clinic-a").stdout)
         print(f"installed and started in {time.monotonic() - began:.1f} s")
         yield found
         print(found.log())
@@ -237,11 +237,11 @@ def test_upgrade_way_back_and_a_release_that_does_not_start(device: Booted, shar
     first = device.at("/opt/dermascan").readlink().name
     rows = waiting(device)
     assert rows >= 1
-    newer = device.at("/root/newer")
-    shutil.copytree(device.at("/root/release"), newer)
+    newer = device.at("/srv/newer")
+    shutil.copytree(device.at("/srv/release"), newer)
     (newer / "docs/new.md").write_text("What is new.\n")
     sealed(newer)
-    device.run("/root/newer/install.sh")
+    device.run("/srv/newer/install.sh")
     second = device.at("/opt/dermascan").readlink().name
     assert second != first
     assert device.show("ActiveState") == "active"
@@ -256,7 +256,7 @@ def test_upgrade_way_back_and_a_release_that_does_not_start(device: Booted, shar
     unit.write_text(unit.read_text().replace("ExecStart=/opt/dermascan/bin/dermascan run", "ExecStart=/bin/false"))
     (newer / "docs/new.md").write_text("What is broken.\n")
     sealed(newer)
-    refused = device.run("/root/newer/install.sh", check=False)
+    refused = device.run("/srv/newer/install.sh", check=False)
     assert refused.returncode == 1
     assert f"({first}) runs again" in refused.stderr
     assert device.at("/opt/dermascan").readlink().name == first
@@ -271,7 +271,7 @@ def test_uninstall_and_purge(device: Booted) -> None:
     assert device.show("LoadState") == "not-found"
     assert not os.path.lexists(device.at("/opt/dermascan"))
     assert device.at("/var/lib/dermascan/dermascan.db").exists()
-    device.run("/root/release/install.sh")
+    device.run("/srv/release/install.sh")
     assert device.show("ActiveState") == "active"
     assert waiting(device) == rows
     asked = device.run("dermascan", "uninstall", "--purge", check=False)
