@@ -17,6 +17,6 @@ def stand_back() -> None:
 
     Linux gives each thread a niceness of its own (``setpriority(2)``, "C library/kernel differences").
     """
-    back = os.getpriority(os.PRIO_PROCESS, os.getpid()) + STEPS_BACK  # of the first thread: others inherit, and add up
     with suppress(OSError):
+        back = os.getpriority(os.PRIO_PROCESS, os.getpid()) + STEPS_BACK  # of the first thread: others inherit theirs
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(LAST, back))

@@ -19,6 +19,7 @@ from agent.answer.overlay import render_overlay
 from agent.answer.pipeline import Analysis, preview
 from agent.answer.scan import Answer
 from agent.intake.decode import decode
+from agent.intake.entry import ChangedError, read_once
 from agent.intake.picture import DecodeLimits
 from agent.intake.reasons import Rejection
 from agent.records.results import write_results
@@ -72,7 +73,7 @@ class Unfiled:
             if self._seen is not None and row.scan_id not in self._seen:
                 continue
             try:
-                self._write(row)
+                self._file(row)
             except OSError as error:
                 _complain(row.scan_id, error)
                 if error.errno in _NO_ROOM:
@@ -81,17 +82,14 @@ class Unfiled:
         self._seen = missing
         self._without_overlay &= missing
 
-    def _write(self, row: Unpublished) -> None:
+    def _file(self, row: Unpublished) -> None:
         overlay = None
         if row.result is not None:
             answer = Answer.model_validate(json.loads(row.result))
-            found = _original((row.path, *self._store.places_of(row.scan_id)), answer.image_sha256)
+            places = dict.fromkeys((row.path, *self._store.places_of(row.scan_id)))
+            found = _original(places, answer.image_sha256, self._limits)
             if found is None and self._away(row.dermoscope_id):
-                if (
-                    row.scan_id not in self._without_overlay
-                ):  # the answer at least, and the rest when the folder is back
-                    write_results(self._store.results_folder, row.scan_id, self._store.result_bytes(row.scan_id), None)
-                    self._without_overlay.add(row.scan_id)
+                self._file_answer_alone(row.scan_id)
                 return
             if found is None:
                 log.warning("scan %s: no overlay, its picture is no longer where it was", row.scan_id)
@@ -99,6 +97,12 @@ class Unfiled:
                 overlay = _draw_again(answer, *found, self._limits)
         _write(self._store, row.scan_id, overlay)
         log.info("scan %s: result files written again after an interruption", row.scan_id)
+
+    def _file_answer_alone(self, scan_id: str) -> None:
+        """The answer at least, once; the overlay follows when the folder is back."""
+        if scan_id not in self._without_overlay:
+            write_results(self._store.results_folder, scan_id, self._store.result_bytes(scan_id), None)
+            self._without_overlay.add(scan_id)
 
 
 def _write(store: Store, scan_id: str, overlay: bytes | None) -> int:
@@ -111,12 +115,15 @@ def _complain(scan_id: str, error: OSError) -> None:
     log.error("scan %s: its result files could not be written (%s); free disk space", scan_id, error.strerror)
 
 
-def _original(places: Iterable[Path], sha256: str) -> tuple[Path, bytes] | None:
+def _original(places: Iterable[Path], sha256: str, limits: DecodeLimits) -> tuple[Path, bytes] | None:
     """The picture that was answered, wherever it lies now: another one under its name is none of ours (F04)."""
     for path in places:
         try:
-            data = path.read_bytes()
-        except OSError:
+            real = path.resolve(strict=True)
+            if real.stat().st_size > limits.max_bytes:
+                continue
+            data, _ = read_once(real)
+        except (OSError, ChangedError):
             continue
         if hashlib.sha256(data).hexdigest() == sha256:
             return path, data

@@ -35,9 +35,9 @@ class Kept(str, Enum):
 _ENDLESS: Final = (1 << 63) - 1
 _RANK: Final = {kept: rank for rank, kept in enumerate(Kept)}
 # What ``kept`` may be is named so that ``scans_by_end`` serves: to read a row's last fields is to read all its answer.
-_FIRST_YOUNG: Final = (
-    "SELECT min(seq) FROM scans WHERE kept IN ('whole', 'without_pictures', 'answer_only', 'erased')"
-    " AND finished_at >= ? AND finished_at <= ?"
+_YOUNG_FIRST_FIRST: Final = (
+    "SELECT seq FROM scans WHERE kept IN ('whole', 'without_pictures', 'answer_only', 'erased')"
+    " AND finished_at >= ? AND finished_at <= ? ORDER BY +seq"
 )
 _OLD_LAST_FIRST: Final = (
     "SELECT seq FROM scans WHERE kept IN ('whole', 'without_pictures', 'answer_only', 'erased')"
@@ -97,14 +97,22 @@ def old_until(db: Connection, before: str, now: str) -> int:
         before: the time, like ``now`` RFC 3339 in UTC.
         now: what lies beyond it was written by a wrong clock.
     """
-    young = db.execute(_FIRST_YOUNG, (before, now)).fetchone()[0]
-    for (seq,) in db.execute(_OLD_LAST_FIRST, (before, _ENDLESS if young is None else young)):
-        received_at, trusted = db.execute(
-            "SELECT received_at, clock_trusted FROM scans WHERE seq = ?", (seq,)
-        ).fetchone()
+    young = _ENDLESS
+    for (seq,) in db.execute(_YOUNG_FIRST_FIRST, (before, now)):
+        if _received(db, seq)[0] >= before:  # and did not only wait long for its end
+            young = seq
+            break
+    for (seq,) in db.execute(_OLD_LAST_FIRST, (before, young)):
+        received_at, trusted = _received(db, seq)
         if trusted and received_at < before:
             return int(seq)
     return 0
+
+
+def _received(db: Connection, seq: int) -> tuple[str, bool]:
+    """When a scan came, and whether the clock could be right then."""
+    received_at, trusted = db.execute("SELECT received_at, clock_trusted FROM scans WHERE seq = ?", (seq,)).fetchone()
+    return str(received_at), bool(trusted)
 
 
 def finished_before(db: Connection, before: str, now: str, until: int, limit: int, *, down_to: Kept) -> list[str]:

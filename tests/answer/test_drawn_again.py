@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,10 @@ def test_while_the_folder_is_away_the_answer_is_written_and_the_overlay_when_it_
     away[0] = False
     again.look()
     assert (files(answered), answered.written) == ({"a.json", "a.png"}, ["a"])
+
+
+def test_a_pipe_in_its_place_holds_nothing_up(answered: FakeStore) -> None:
+    answered.path.unlink()
+    os.mkfifo(answered.path)
+    unfiled(answered).look()
+    assert (files(answered), answered.written) == ({"a.json"}, ["a"])

@@ -315,3 +315,15 @@ def test_a_scan_that_came_while_the_clock_was_ahead_is_not_kept_until_then(store
     ahead, old = scan("ahead", -20000), scan("old", 400)
     keep(365).run()
     assert row(store, ahead)["kept"] == row(store, old)["kept"] == "answer_only"
+
+
+@pytest.mark.fault("F16")
+def test_one_that_only_waited_long_for_its_end_keeps_no_other_young(store, keep, scan, *, claim, answer_json, clock):
+    here, clock.now = clock.now, clock.now - timedelta(days=500)
+    waited = claim(store, "waited", "/scope/waited.jpg").scan_id
+    clock.now = here
+    old = scan("old", 400)
+    store.answer(waited, answer_json(waited), "cpu").result(10)
+    store.outbox_acknowledge([row.event_id for row in store.outbox_due(1000, fresh_after_seq=0)]).result(10)
+    keep(365).run()
+    assert (row(store, old)["kept"], row(store, waited)["kept"]) == ("answer_only", "whole")
