@@ -57,9 +57,6 @@ REQUESTS: Final = 4
 HAND_OVER_S: Final = 0.001
 """For the thread that waits for an answer to take it, before this one goes on: Python would let it have its turn after
 5 ms."""
-FOLLOW_S: Final = 0.007
-"""For the request that a program sends at once behind an answer to be read and kept, before the result's files are
-made: drawn meanwhile, the overlay takes turns away from it."""
 REQUESTS_SHARE: Final = 0.1
 """Of a deadline, that a folder's capture may find itself waiting for requests that were begun before it came."""
 
@@ -222,8 +219,6 @@ class Analysts:
         text = answer.model_dump_json()
         self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
         self._tell(carried, claim, answer, None)
-        if carried.asked:
-            time.sleep(FOLLOW_S)
         self._space.wrote(publish(self._store, claim.scan_id, analysis))
         self._look_on(analysis)
 
@@ -299,8 +294,8 @@ class Analysts:
             sentence=rejection.sentence if rejection else None,
             committed=committed,
         )
-        if carried.ended is not None:
-            carried.ended.set_result(Ended(claim.scan_id, finished))
-            time.sleep(HAND_OVER_S)
         if self._on_finished is not None:
             self._on_finished(finished)
+        if carried.ended is not None:  # last: a verdict on the answer is told after the answer
+            carried.ended.set_result(Ended(claim.scan_id, finished))
+            time.sleep(HAND_OVER_S)

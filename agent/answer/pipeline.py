@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -37,8 +36,6 @@ LEAST_TIME_S: Final = 0.05
 """What the ladder is still given when preparing used the deadline up: late, but an answer."""
 PREVIEW_LONG_SIDE: Final = 1280
 """A picture is halved until its long side is at most this: never below what an overlay shows of it."""
-_BESIDE: Final = ThreadPoolExecutor(2, thread_name_prefix="quality")
-"""A picture is judged on another core while this one makes the network's input of it."""
 ABOUT_KEYS: Final = ("patient_id", "body_site", "age", "sex", "skin_type")
 
 
@@ -83,7 +80,6 @@ class Prepared:
     captured_at: datetime
     about: dict[str, str]
     timings_ms: dict[str, float]
-    """By stage, what it added; of ``quality`` that is what was still waited for it."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,8 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
 
     picture = decode(capture.data, setting.limits, capture.path.name)
     timed("decode")
-    judging = _BESIDE.submit(measure, picture.rgb, picture.camera_size)
+    quality = measure(picture.rgb, picture.camera_size)
+    timed("quality")
     contract = setting.bundle.manifest.input
     small = crop_and_resize(picture.rgb, contract.size)
     timed("preprocess")
@@ -154,8 +151,6 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
     timed("colours")
     preview_rgb = preview(picture.rgb)
     timed("preview")
-    quality = judging.result()
-    timed("quality")
     return Prepared(
         capture=capture,
         started=started,

@@ -1,13 +1,16 @@
-"""Makes news of what was committed: the scan as the list shows it, and verdicts whoever gave them."""
+"""Makes news of what was committed: the scan as the list shows it, and verdicts whoever gave them.
+
+One thread does it, so that a page hears of things in the order in which they happened.
+"""
 
 from __future__ import annotations
 
 import logging
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
+from agent.priority import stand_back
 from agent.records import listing, verdicts
 from agent.records.errors import StoreError
 from agent.records.reading import open_reading
@@ -21,18 +24,22 @@ AT_ONCE: Final = 100
 
 
 class NewsDesk:
-    """Told from any thread; it reads on the web's own threads and tells the open pages."""
+    """Told from any thread; it reads on a thread of its own and tells the open pages. Start it once, stop it once."""
 
-    def __init__(self, agent: Agent, broadcast: Broadcast, pool: ThreadPoolExecutor) -> None:
-        self._agent, self._broadcast, self._pool = agent, broadcast, pool
+    def __init__(self, agent: Agent, broadcast: Broadcast) -> None:
+        self._agent, self._broadcast = agent, broadcast
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="news", initializer=stand_back)
         self._last_verdict = 0
-        self._looking = threading.Lock()
         self._asked = False
 
     def start(self) -> None:
         """What was given before now is no news."""
         with open_reading(self._agent.config.device.state_dir) as db:
             self._last_verdict = verdicts.last_seq(db)
+
+    def stop(self) -> None:
+        """Nothing more is told."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
     def scan(self, scan_id: str) -> None:
         """A scan is new, or another than it was."""
@@ -46,7 +53,7 @@ class NewsDesk:
 
     def _later(self, do: object) -> None:
         with suppress(RuntimeError):  # the web is stopping
-            self._pool.submit(self._do, do)
+            self._thread.submit(self._do, do)
 
     def _do(self, do: object) -> None:
         try:
@@ -64,16 +71,15 @@ class NewsDesk:
             self._broadcast.tell("scan", full, discreet)
 
     def _tell_verdicts(self) -> None:
-        with self._looking:
-            self._asked = False
-            with open_reading(self._agent.config.device.state_dir) as db:
-                found = verdicts.after(db, self._last_verdict, AT_ONCE)
-            for one in found:
-                self._last_verdict = one.seq
-                full, discreet = (
-                    f'{{"scan_id":"{one.scan_id}","verdict":{verdict_of(one, patients=patients).model_dump_json()}}}'
-                    for patients in (True, False)
-                )
-                self._broadcast.tell("verdict", full, discreet)
+        self._asked = False
+        with open_reading(self._agent.config.device.state_dir) as db:
+            found = verdicts.after(db, self._last_verdict, AT_ONCE)
+        for one in found:
+            self._last_verdict = one.seq
+            full, discreet = (
+                f'{{"scan_id":"{one.scan_id}","verdict":{verdict_of(one, patients=patients).model_dump_json()}}}'
+                for patients in (True, False)
+            )
+            self._broadcast.tell("verdict", full, discreet)
         if len(found) == AT_ONCE:
             self.look_for_verdicts()

@@ -66,7 +66,7 @@ class Web:
             views=Views(),
             figures=figures,
         )
-        self._desk = NewsDesk(agent, broadcast, self._pool)
+        self._desk = NewsDesk(agent, broadcast)
         hosts = Hosts(settings.host, loopback=settings.loopback, others=settings.allowed_hosts)
         shell = Shell(make_app(self._here), hosts, bounds_of(settings.max_body_mb), self._observe)
         self._server = Server(shell, settings, self._tasks)
@@ -110,6 +110,7 @@ class Web:
         self._here.broadcast.later(self._here.broadcast.close)
         self._server.stop()
         self._refused.flush(at_the_end=True)
+        self._desk.stop()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     async def _run(self, function: Any, *args: Any) -> Any:

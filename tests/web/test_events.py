@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from agent.records import listing
 from agent.web import broadcast
 from agent.web.broadcast import CLIENTS, QUEUE, Broadcast, Client, News
 from tests.web.conftest import asking, picture, problem
@@ -52,9 +53,9 @@ class Listener:
         except (httpx.HTTPError, httpx.StreamError):
             pass
 
-    def wait(self, condition: Callable[[list[Event]], bool]) -> list[Event]:
+    def wait(self, condition: Callable[[list[Event]], bool], timeout_s: float = 15) -> list[Event]:
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self.heard), 15), self.heard
+            assert self._changed.wait_for(lambda: condition(self.heard), timeout_s), self.heard
             return list(self.heard)
 
     def of(self, name: str) -> list[Any]:
@@ -87,10 +88,31 @@ def test_a_scan_and_its_verdict_are_told_in_order_with_rising_ids(clinician: htt
         heard = listener.wait(lambda heard: any(one["event"] == "verdict" for one in heard))
         (scan,) = [one for one in listener.of("scan") if one["scan_id"] == answer["scan_id"]]
         listed = clinician.get("/api/v1/scans", params={"limit": 1}).json()["scans"][0]
-        assert {**listed, "verdict": None} == scan
+        assert {**listed, "verdict": None} == {**scan, "verdict": None}
         assert listener.of("verdict") == [{"scan_id": answer["scan_id"], "verdict": verdict}]
         numbers = [int(one["id"].rpartition("-")[2]) for one in heard if "id" in one]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_scan_that_takes_long_to_read_is_still_told_before_its_verdict(
+    clinician: httpx.Client, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = listing.one
+    told = threading.Event()
+
+    def slow(*args: Any) -> Any:
+        told.wait(1)
+        return one(*args)
+
+    with listening(clinician) as listener:
+        monkeypatch.setattr(listing, "one", slow)
+        scan_id = clinician.post("/api/v1/analyze", json=asking(picture(9086))).json()["scan_id"]
+        served.daemon.store.verdict(scan_id, "dermatofibroma", "histopathology", "a shell").result(10)
+        with suppress(AssertionError):
+            listener.wait(lambda heard: any(event["event"] == "verdict" for event in heard), timeout_s=0.3)
+        told.set()
+        heard = listener.wait(lambda heard: {"scan", "verdict"} <= {event["event"] for event in heard})
+    assert [event["event"] for event in heard if event["event"] in ("scan", "verdict")] == ["scan", "verdict"]
 
 
 def test_a_verdict_from_the_shell_is_told_too(clinician: httpx.Client, served: Served, make_answer: Any) -> None:
