@@ -17,10 +17,14 @@ _M_ARENA_MAX: Final = -8
 
 ARENAS: Final = 1
 """Pools of small memory. One for each thread, as glibc would have it, keep one picture's leavings each."""
-GIVE_BACK_BYTES: Final = 4 << 20
-"""Larger buffers (those of a 12-megapixel picture) have pages of their own, which go back to the system with them.
+OWN_PAGES_BYTES: Final = 2 << 20
+"""Larger buffers (a picture of 1024 x 768 and beyond, at its full size) have pages of their own, which go back to the
+system with them: in the heap they leave gaps that small things then settle in, so that it grows for hours among faults.
 
-Not smaller: with 1 MiB each 1024 x 768 capture costs 4 ms more, in pages that the system has to clear anew."""
+Not smaller, as such pages are cleared anew each time, 0.6 ms for such a picture; what is as large and used for each
+answer is kept instead (`agent.answer.buffers`)."""
+KEPT_FREE_BYTES: Final = 8 << 20
+"""Free memory at the end of the heap that is not given back at once, for what the next capture needs of it."""
 TIDY_S: Final = 300.0
 """Between two times that what lies free between small things is given back. It takes 2 ms; what the next captures need
 of it, the system has to clear anew."""
@@ -39,7 +43,7 @@ def give_memory_back() -> bool:
     except (OSError, AttributeError):
         return False
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
-    wanted = ((_M_ARENA_MAX, ARENAS), (_M_MMAP_THRESHOLD, GIVE_BACK_BYTES), (_M_TRIM_THRESHOLD, GIVE_BACK_BYTES))
+    wanted = ((_M_ARENA_MAX, ARENAS), (_M_MMAP_THRESHOLD, OWN_PAGES_BYTES), (_M_TRIM_THRESHOLD, KEPT_FREE_BYTES))
     taken = [mallopt(option, value) == 1 for option, value in wanted]
     return all(taken)
 

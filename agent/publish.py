@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from agent.answer.overlay import render_overlay
-from agent.answer.pipeline import Analysis, preview
+from agent.answer.pipeline import Analysis
 from agent.answer.scan import Answer
+from agent.answer.shrink import preview
 from agent.intake.decode import decode
 from agent.intake.entry import ChangedError, read_once
 from agent.intake.picture import DecodeLimits

@@ -8,6 +8,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from agent.answer.buffers import Buffers
 from agent.answer.caption import Line, caption_lines, draw_caption, draw_label, text_width
 from agent.answer.heatmap import Attention, colour_table, intensity
 from agent.answer.png import encode_rgb
@@ -31,6 +32,7 @@ FADED: Final = (178, 184, 194)
 LEAST_BLEND: Final = 0.15
 MOST_BLEND: Final = 0.55
 """Share of the heatmap's colour at no and at full attention, so that the skin stays visible everywhere."""
+_CANVASES: Final = Buffers(2)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,13 @@ def render_overlay(rgb: RGB, attention: Attention | RGB, answer: Answer) -> byte
     place = layout(*rgb.shape[:2])
     lines: list[Line] = caption_lines(answer, place.width - 2 * MARGIN)
     height = place.caption_top + sum(line.height for line in lines) + MARGIN
-    canvas = np.empty((height, place.width, 3), dtype=np.uint8)
+    with _CANVASES.picture(height, place.width) as canvas:
+        _draw(canvas, rgb, attention, place)
+        draw_caption(canvas, lines, (MARGIN, place.caption_top), BACKGROUND)
+        return encode_rgb(canvas)
+
+
+def _draw(canvas: RGB, rgb: RGB, attention: Attention | RGB, place: Layout) -> None:
     canvas[0] = BACKGROUND
     canvas[1:] = canvas[0]  # row by row is ten times as fast as pixel by pixel
     panel = to_panel(rgb, place)
@@ -117,8 +125,6 @@ def render_overlay(rgb: RGB, attention: Attention | RGB, answer: Answer) -> byte
     canvas[place.right] = right
     _colour_bar(canvas, place)
     _headings(canvas, place)
-    draw_caption(canvas, lines, (MARGIN, place.caption_top), BACKGROUND)
-    return encode_rgb(canvas)
 
 
 def _outline(panel: RGB, square: tuple[slice, slice]) -> None:

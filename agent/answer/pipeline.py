@@ -22,7 +22,7 @@ from agent.answer.diagnosis import diagnose
 from agent.answer.heatmap import Attention, heatmap_png
 from agent.answer.quality import measure
 from agent.answer.scan import Answer, PassedOver, Quality
-from agent.answer.shrink import RGB, halve_to
+from agent.answer.shrink import RGB, preview
 from agent.intake.capture import Capture
 from agent.intake.decode import decode
 from agent.intake.picture import DecodeLimits
@@ -34,8 +34,6 @@ from engines.preprocess import crop_and_resize, normalise
 
 LEAST_TIME_S: Final = 0.05
 """What the ladder is still given when preparing used the deadline up: late, but an answer."""
-PREVIEW_LONG_SIDE: Final = 1280
-"""A picture is halved until its long side is at most this: never below what an overlay shows of it."""
 ABOUT_KEYS: Final = ("patient_id", "body_site", "age", "sex", "skin_type")
 
 
@@ -73,7 +71,7 @@ class Prepared:
     images: Images
     """``[1, 3, S, S]``."""
     preview: RGB
-    """The picture, halved until its long side is at most 1280 pixels."""
+    """The picture, its long side 512 to 1023 pixels, or all of a smaller one."""
     quality: Quality
     colours: Colours
     notes: tuple[str, ...]
@@ -234,11 +232,6 @@ def conclude(
         clock_trusted=setting.clock_trusted(),
     )
     return Analysis(answer=answer, rgb=prepared.preview, attention=attention, about=about)
-
-
-def preview(rgb: RGB) -> RGB:
-    """The picture small enough to be kept for the overlay, at its own aspect; ``rgb`` itself where it is small."""
-    return halve_to(rgb, PREVIEW_LONG_SIDE)
 
 
 def merge_about(picture: dict[str, str], sidecar: Sidecar) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 RGB = NDArray[np.uint8]
 """``[H, W, 3]`` uint8, sRGB."""
+PREVIEW_SIDE: Final = 512
+"""Pixels of its longer side, which is as large as an overlay shows a picture (`agent.answer.overlay.PANEL_WIDTH`)."""
 
 
 def shrink(rgb: RGB, height: int, width: int) -> RGB:
@@ -32,11 +36,13 @@ def halve_above(rgb: RGB, height: int, width: int) -> RGB:
     return rgb
 
 
-def halve_to(rgb: RGB, limit: int) -> RGB:
-    """Halve ``rgb`` by exact 2 x 2 means until its long side is at most ``limit``; ``rgb`` itself if it is already."""
-    while max(rgb.shape[:2]) > limit and min(rgb.shape[:2]) >= 2:
-        rgb = _halve(rgb)
-    return rgb
+def preview(rgb: RGB) -> RGB:
+    """The picture small enough to be kept for its overlay, which it does not change; ``rgb`` itself where it is.
+
+    Halved by exact 2 x 2 means for as long as its long side stays at least 512 pixels: below 1024 then.
+    """
+    height, width = fit(rgb.shape[0], rgb.shape[1], PREVIEW_SIDE, PREVIEW_SIDE)
+    return halve_above(rgb, height, width)
 
 
 def fit(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:

@@ -24,8 +24,6 @@ PICTURE_GONE: Final = (
     "The captured picture is no longer on the device: this shows only where the model looked, not what it saw."
 )
 GREY: Final = 128
-LONG_SIDE: Final = 1280
-"""Of the picture that an overlay is drawn from, at most; as the pipeline's preview."""
 LIMITS: Final = DecodeLimits()
 
 
@@ -81,19 +79,19 @@ def _kept_overlay(state_dir: Path, scan_id: str) -> bytes | None:
 def _drawn_again(answer: Answer, capture: bytes | None) -> bytes:
     # Only where the overlay is gone: they bring OpenCV, which costs 30 MB.
     from agent.answer.overlay import render_overlay
-    from agent.answer.shrink import halve_to
+    from agent.answer.shrink import preview
     from agent.intake.decode import decode
 
     # The heatmap's palette index is the attention's intensity, so the stored map serves again.
     heatmap = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer.attention_map))), np.uint8)
     if capture is not None:
         try:
-            return render_overlay(halve_to(decode(capture, LIMITS).rgb, LONG_SIDE), heatmap, answer)
+            return render_overlay(preview(decode(capture, LIMITS).rgb), heatmap, answer)
         except Rejection:
             pass
     grey = np.full((answer.quality.height, answer.quality.width, 3), GREY, np.uint8)
     return render_overlay(
-        halve_to(grey, LONG_SIDE), heatmap, answer.model_copy(update={"warnings": (PICTURE_GONE, *answer.warnings)})
+        preview(grey), heatmap, answer.model_copy(update={"warnings": (PICTURE_GONE, *answer.warnings)})
     )
 
 

@@ -12,6 +12,7 @@ from agent.answer import overlay
 from agent.answer.caption import caption_lines
 from agent.answer.overlay import blend, layout, render_overlay, to_panel
 from agent.answer.pipeline import Analysis
+from agent.answer.shrink import PREVIEW_SIDE, preview
 from tests.answer.conftest import decoded, skin
 
 Picture = NDArray[np.uint8]
@@ -29,6 +30,23 @@ def test_the_left_panel_is_the_picture_itself(
     np.testing.assert_array_equal(drawn[place.left], panel)
     assert max(panel.shape[:2]) <= 1024
     assert panel.shape[0] / panel.shape[1] == pytest.approx(height / width, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(768, 1024), (1024, 768), (1500, 2000), (300, 2000), (768, 300), (1022, 770), (511, 512), (200, 240)],
+)
+def test_the_preview_changes_no_pixel_of_it(
+    height: int, width: int, attention: NDArray[np.float32], analysed: Callable[..., Analysis]
+) -> None:
+    assert overlay.PANEL_WIDTH == PREVIEW_SIDE == max(overlay.PANEL_WIDTH, overlay.PANEL_HEIGHT, overlay.CELL_WIDTH)
+    picture = np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    small = preview(picture)
+    assert max(small.shape) < 1024
+    answer = analysed().answer
+    np.testing.assert_array_equal(
+        decoded(render_overlay(small, attention, answer)), decoded(render_overlay(picture, attention, answer))
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
