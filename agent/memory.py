@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import logging
-import time
-from collections.abc import Callable
 from typing import Final
-
-log = logging.getLogger(__name__)
 
 # From <malloc.h>.
 _M_TRIM_THRESHOLD: Final = -1
@@ -17,17 +12,14 @@ _M_ARENA_MAX: Final = -8
 
 ARENAS: Final = 1
 """Pools of small memory. One for each thread, as glibc would have it, keep one picture's leavings each."""
-OWN_PAGES_BYTES: Final = 2 << 20
-"""Larger buffers (a picture of 1024 x 768 and beyond, at its full size) have pages of their own, which go back to the
-system with them: in the heap they leave gaps that small things then settle in, so that it grows for hours among faults.
+OWN_PAGES_BYTES: Final = 128 << 10
+"""Larger buffers have pages of their own, which go back to the system with them: in the heap they leave gaps that small
+things then settle in, so that it grows for hours among faults (`benchmarks/soak.md`).
 
-Not smaller, as such pages are cleared anew each time, 0.6 ms for such a picture; what is as large and used for each
-answer is kept instead (`agent.answer.buffers`)."""
+Such pages are cleared anew each time, 1 ms for 4 MB; what is needed for every answer is kept where that is easily done
+(`agent.answer.buffers`)."""
 KEPT_FREE_BYTES: Final = 8 << 20
 """Free memory at the end of the heap that is not given back at once, for what the next capture needs of it."""
-TIDY_S: Final = 300.0
-"""Between two times that what lies free between small things is given back. It takes 2 ms; what the next captures need
-of it, the system has to clear anew."""
 
 
 def give_memory_back() -> bool:
@@ -46,32 +38,3 @@ def give_memory_back() -> bool:
     wanted = ((_M_ARENA_MAX, ARENAS), (_M_MMAP_THRESHOLD, OWN_PAGES_BYTES), (_M_TRIM_THRESHOLD, KEPT_FREE_BYTES))
     taken = [mallopt(option, value) == 1 for option, value in wanted]
     return all(taken)
-
-
-class Tidying:
-    """Gives back, now and then, the pages that lie free between what is in use.
-
-    A picture's buffers of 1 to 4 MiB come and go beside small things that stay, and leave gaps that the next one does
-    not fit in: half an hour among faults left 30 MB free beside 31 in use. Captures that go on take most of it again
-    within seconds; in a practice that is closed it stays free.
-    """
-
-    def __init__(self, at_rest: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
-        """``at_rest``: whether no capture is in work, which would wait for this."""
-        self._at_rest, self._clock = at_rest, clock
-        self._next = clock() + TIDY_S
-
-    def look(self) -> bool:
-        """Do it where it is time and nobody waits; whether it was done."""
-        if self._clock() < self._next or not self._at_rest():
-            return False
-        self._next = self._clock() + TIDY_S
-        return tidy()
-
-
-def tidy() -> bool:
-    """Give back all whole pages that are free; False where there were none, or with another C library."""
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0)))
-    except (OSError, AttributeError):
-        return False

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if len(mark.args) != 1 or not re.fullmatch(r"F\d\d", str(mark.args[0])) or mark.args[0] not in FAULTS:
                 raise pytest.UsageError(f"{item.nodeid}: fault{mark.args} is no row of the failure matrix (F01 to F30)")
             _proofs[mark.args[0]] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where several processes share the tests (pytest-xdist), each has collected all: send the count along."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["proofs"] = dict(_proofs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of these processes ended."""
+    _proofs.update(Counter(getattr(node, "workeroutput", {}).get("proofs", {})) - _proofs)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

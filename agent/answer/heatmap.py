@@ -41,8 +41,8 @@ def intensity(attention: Attention | NDArray[np.uint8], size: int = SIZE) -> NDA
 
 
 def _resized(scaled: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    large = cv2.resize(scaled, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.clip(large, 0.0, 1.0).astype(np.float32, copy=False)
+    large = np.asarray(cv2.resize(scaled, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.float32)
+    return np.clip(large, 0.0, 1.0, out=large)
 
 
 @lru_cache(maxsize=1)

@@ -33,6 +33,7 @@ LEAST_BLEND: Final = 0.15
 MOST_BLEND: Final = 0.55
 """Share of the heatmap's colour at no and at full attention, so that the skin stays visible everywhere."""
 _CANVASES: Final = Buffers(2)
+_WORK: Final = Buffers(2)
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,25 @@ def to_panel(rgb: RGB, place: Layout) -> RGB:
     return np.asarray(cv2.resize(halved, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def blend(panel: RGB, attention: Attention | RGB, square: tuple[slice, slice]) -> RGB:
-    """A copy of ``panel`` with the heatmap over the square that the model looked at; outside it, nothing changes."""
-    blended: RGB = panel.copy()
-    inside = blended[square]
+def blend(panel: RGB, attention: Attention | RGB, square: tuple[slice, slice]) -> None:
+    """Lay the heatmap over the square of ``panel`` that the model looked at; outside it, nothing changes."""
+    inside = panel[square]
     side = inside.shape[0]
-    heat = np.rint(intensity(attention, side) * 255.0).astype(np.uint8)
+    area = side * side
     # The weight follows the attention, so a look-up of 256 colours, each already weighted, does most of the work.
-    weight = np.linspace(LEAST_BLEND, MOST_BLEND, 256, dtype=np.float32)
-    weighted = (colour_table().astype(np.float32) * weight[:, None]).astype(np.float32)
-    colour = cv2.applyColorMap(heat, np.rint(weighted).astype(np.uint8).reshape(256, 1, 3))
-    kept = cv2.LUT(heat, np.rint((1.0 - weight) * 255.0).astype(np.uint8))
-    keep = cv2.merge([kept, kept, kept])
-    cv2.add(cv2.multiply(np.ascontiguousarray(inside), keep, scale=1.0 / 255.0), colour, dst=colour)
-    blended[square] = colour
-    return blended
+    weight = np.linspace(LEAST_BLEND, MOST_BLEND, 256, dtype=np.float32)[:, None]
+    weighted = np.rint(colour_table().astype(np.float32) * weight).astype(np.uint8).reshape(256, 1, 3)
+    kept = np.repeat(np.rint((1.0 - weight) * 255.0).astype(np.uint8), 3, axis=1).reshape(256, 1, 3)
+    with _WORK.lend(7 * area) as work:
+        heat, left, colour = work[:area].reshape(side, side), work[area : 4 * area], work[4 * area :]
+        heatmap = intensity(attention, side)
+        np.multiply(heatmap, np.float32(255.0), out=heatmap)
+        np.rint(heatmap, out=heat, casting="unsafe")
+        left, colour = (part.reshape(side, side, 3) for part in (left, colour))
+        cv2.applyColorMap(heat, kept, dst=left)
+        cv2.applyColorMap(heat, weighted, dst=colour)
+        cv2.multiply(inside, left, dst=left, scale=1.0 / 255.0)
+        cv2.add(left, colour, dst=inside)
 
 
 def render_overlay(rgb: RGB, attention: Attention | RGB, answer: Answer) -> bytes:
@@ -120,9 +125,9 @@ def _draw(canvas: RGB, rgb: RGB, attention: Attention | RGB, place: Layout) -> N
     canvas[1:] = canvas[0]  # row by row is ten times as fast as pixel by pixel
     panel = to_panel(rgb, place)
     canvas[place.left] = panel
-    right = blend(panel, attention, place.square)
-    _outline(right, place.square)
-    canvas[place.right] = right
+    canvas[place.right] = panel
+    blend(canvas[place.right], attention, place.square)
+    _outline(canvas[place.right], place.square)
     _colour_bar(canvas, place)
     _headings(canvas, place)
 

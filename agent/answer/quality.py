@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -67,10 +67,11 @@ def measure(rgb: RGB, camera_size: tuple[int, int] | None = None) -> Quality:
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     ring = dark_ring(luma)
     ring_share = float(np.count_nonzero(ring)) / ring.size
-    visible = luma if ring_share > RING_LEAVES_NOTHING else luma[~ring]
-    brightness = min(1.0, float(visible.mean()) / 255.0)
-    _refuse_blank(brightness, float(visible.std()), ring_share)
-    sharpness = float(np.asarray(cv2.Laplacian(luma, cv2.CV_16S)).var())
+    field = None if ring_share > RING_LEAVES_NOTHING else (~ring).view(np.uint8)
+    mean, deviation = _mean_and_deviation(luma, field)
+    brightness = min(1.0, mean / 255.0)
+    _refuse_blank(brightness, deviation, ring_share)
+    sharpness = _mean_and_deviation(cv2.Laplacian(luma, cv2.CV_16S))[1] ** 2
     clipped = _clipped_share(rgb)
     return Quality(
         width=width,
@@ -97,6 +98,12 @@ def dark_ring(luma: NDArray[np.uint8]) -> NDArray[np.bool_]:
         touches[edge] = True
     touches[0] = False  # label 0 is everything that is not dark
     return np.asarray(touches[labels], dtype=np.bool_)
+
+
+def _mean_and_deviation(values: Any, where: NDArray[np.uint8] | None = None) -> tuple[float, float]:
+    """Of ``[H, W]`` numbers, the population's; in float64, without a copy of them."""
+    mean, deviation = cv2.meanStdDev(values, mask=where)
+    return float(np.ravel(mean)[0]), float(np.ravel(deviation)[0])
 
 
 def _at_scale(rgb: RGB) -> RGB:

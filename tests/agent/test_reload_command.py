@@ -60,7 +60,11 @@ def test_another_process_of_the_same_number_is_not_told(config: Path, capsys) ->
     assert "no agent runs there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "x\n", "-1\n", "99999999999999999999\n", f"{os.getpid()}\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "x\n", "-1\n", "99999999999999999999\n", f"{os.getpid()}\n"],
+    ids=["empty", "a word", "negative", "too large", "this very process"],
+)
 def test_a_lock_that_names_no_agent(config: Path, content: str) -> None:
     state = config.parent / "state"
     state.mkdir()

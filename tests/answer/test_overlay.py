@@ -68,9 +68,11 @@ def test_the_square_is_the_centre(picture: Picture, attention: NDArray[np.float3
     assert place.square == (slice(0, 384), slice(64, 448))
     panel = to_panel(picture, place)
     before = panel.copy()
-    changed = (blend(panel, attention, place.square) != panel).any(axis=2)
+    blend(panel, attention, place.square)
+    changed = (panel != before).any(axis=2)
     assert changed[place.square].mean() > 0.95
-    np.testing.assert_array_equal(panel, before)
+    changed[place.square] = False
+    assert not changed.any()
 
 
 def test_the_blend_is_the_stated_mixture(attention: NDArray[np.float32]) -> None:
@@ -78,8 +80,8 @@ def test_the_blend_is_the_stated_mixture(attention: NDArray[np.float32]) -> None
     heat = np.rint(overlay.intensity(attention, 448) * 255).astype(int)
     weight = overlay.LEAST_BLEND + (overlay.MOST_BLEND - overlay.LEAST_BLEND) * heat[..., None] / 255
     expected = 128 * (1 - weight) + overlay.colour_table()[heat] * weight
-    found = blend(grey, attention, (slice(0, 448), slice(0, 448)))
-    assert np.abs(found - expected).max() <= 1.6
+    blend(grey, attention, (slice(0, 448), slice(0, 448)))
+    assert np.abs(grey - expected).max() <= 1.6
 
 
 def test_the_colour_bar_runs_from_low_to_high(
