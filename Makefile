@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 RECIPE := pyproject.toml constraints.txt scripts/setup.sh
-ROOMS := agent engines calibration build training
+# Most of the tests' time is waiting, for brokers, deaths and time-outs: several processes share them, file by file.
+JOBS ?= 3
+SHARED := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo setup test-tools test test-all test-long check lint format types imports bench bench-build bench-calibration bench-sync bench-api bench-page profile soak trace package install clean
 
@@ -26,11 +28,11 @@ setup: $(VENV)/.everything ## build .venv with everything the other targets need
 test-tools: # brokers and the like, where they may be installed
 	@scripts/test-tools.sh
 
-test: setup test-tools ## every test (the short form of the long ones)
-	@$(PY) -m pytest
+test: setup test-tools ## every test (the short form of the long ones), in JOBS=3 processes
+	@$(PY) -m pytest $(SHARED)
 
 test-all: setup test-tools ## the agent's suite on each Python of 3.10 to 3.13 that is here (PYTHONS="3.10 3.13": only those)
-	@scripts/test-all.sh $(PYTHONS)
+	@SHARED="$(SHARED)" scripts/test-all.sh $(PYTHONS)
 
 test-long: setup test-tools ## the full-length forms: fuzz, crash, soak
 	@$(PY) -m pytest -m long --timeout 3600

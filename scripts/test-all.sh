@@ -19,25 +19,12 @@ suite() { # version python: its own virtual environment, then the suite
       { echo "==> Python $version: could not be set up"; return 1; }
   fi
   echo "==> Python $version: the agent's suite"
-  "$folder/bin/python" -m pytest -q --ignore tests/build --ignore tests/training --ignore tests/web/page
-}
-# One at a time: the tests of whole processes need both of two cores. JOBS=2 where there are more.
-logs=$(mktemp -d)
-trap 'rm -rf "$logs"' EXIT
-running=()
-collect() { # wait for the oldest one
-  local version=${running[0]%%:*} pid=${running[0]#*:}
-  running=("${running[@]:1}")
-  wait "$pid" || failed=1
-  cat "$logs/$version"
+  # shellcheck disable=SC2086 - several words
+  "$folder/bin/python" -m pytest -q ${SHARED:-} --ignore tests/build --ignore tests/training --ignore tests/web/page
 }
 for version in ${*:-3.10 3.11 3.12 3.13}; do
   python=$(find_python "$version")
   [ -n "$python" ] || { echo "==> Python $version: not on this machine, skipped"; continue; }
-  [ ${#running[@]} -lt "${JOBS:-1}" ] || collect
-  echo "==> Python $version: begins"
-  suite "$version" "$python" >"$logs/$version" 2>&1 &
-  running+=("$version:$!")
+  suite "$version" "$python" || failed=1
 done
-while [ ${#running[@]} -gt 0 ]; do collect; done
 exit $failed
