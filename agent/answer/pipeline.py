@@ -138,7 +138,9 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
 
     picture = decode(capture.data, setting.limits, capture.path.name)
     timed("decode")
-    quality = measure(picture.rgb, picture.camera_size)
+    preview_rgb = preview(picture.rgb)
+    timed("preview")
+    quality = measure(picture.rgb, picture.camera_size, preview_rgb)
     timed("quality")
     contract = setting.bundle.manifest.input
     small = crop_and_resize(picture.rgb, contract.size)
@@ -147,8 +149,6 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
     colours = setting.colours(capture.dermoscope_id, shape)
     images = normalise(colours.correct(small, shape), contract)
     timed("colours")
-    preview_rgb = preview(picture.rgb)
-    timed("preview")
     return Prepared(
         capture=capture,
         started=started,

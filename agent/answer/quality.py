@@ -42,7 +42,7 @@ NEARLY_BLACK: Final = 40
 """Luma (0..255) below which a pixel that hangs together with the border counts as the dermoscope's rim."""
 
 
-def measure(rgb: RGB, camera_size: tuple[int, int] | None = None) -> Quality:
+def measure(rgb: RGB, camera_size: tuple[int, int] | None = None, halved: RGB | None = None) -> Quality:
     """Measure a picture's quality.
 
     Luma is BT.601's (0.299 R + 0.587 G + 0.114 B of the gamma-coded values). Brightness, contrast and clipping are
@@ -51,6 +51,7 @@ def measure(rgb: RGB, camera_size: tuple[int, int] | None = None) -> Quality:
     Args:
         rgb: ``[H, W, 3]`` uint8, sRGB, upright.
         camera_size: Height and width that the camera wrote, where ``rgb`` was decoded smaller.
+        halved: Its preview (`agent.answer.shrink.preview`), where that has been made: it changes nothing but the time.
 
     Raises:
         Rejection: ``TOO_SMALL`` below 200 pixels on the short side; ``BLANK`` where there is nothing to see (a lens
@@ -63,7 +64,7 @@ def measure(rgb: RGB, camera_size: tuple[int, int] | None = None) -> Quality:
             f"The picture is only {width} x {height} pixels; at least {MIN_SHORT_SIDE} on the short side are needed. "
             "Take it again at the camera's full resolution.",
         )
-    small = _at_scale(rgb)
+    small = _at_scale(rgb, rgb if halved is None else halved)
     luma = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     ring = dark_ring(luma)
     ring_share = float(np.count_nonzero(ring)) / ring.size
@@ -106,12 +107,14 @@ def _mean_and_deviation(values: Any, where: NDArray[np.uint8] | None = None) -> 
     return float(np.ravel(mean)[0]), float(np.ravel(deviation)[0])
 
 
-def _at_scale(rgb: RGB) -> RGB:
+def _at_scale(rgb: RGB, halved: RGB) -> RGB:
     height, width = rgb.shape[:2]
     short = min(height, width)
     if short <= SCALE:
         return rgb
-    return shrink(rgb, max(1, round(height * SCALE / short)), max(1, round(width * SCALE / short)))
+    height, width = max(1, round(height * SCALE / short)), max(1, round(width * SCALE / short))
+    begun = halved.shape[0] >= height and halved.shape[1] >= width  # then its halvings are the first of these
+    return shrink(halved if begun else rgb, height, width)
 
 
 def _clipped_share(rgb: RGB) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from agent.answer import quality
 from agent.answer.quality import dark_ring, measure
+from agent.answer.shrink import preview
 from agent.intake.reasons import Reason, Rejection
 
 Picture = NDArray[np.uint8]
@@ -51,6 +52,15 @@ def test_the_short_side_decides_what_is_too_small(picture: Picture) -> None:
     assert refused.value.reason is Reason.TOO_SMALL
     assert "1024 x 199" in refused.value.sentence
     assert measure(np.ascontiguousarray(picture[284:484])).height == 200
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(768, 1024), (1024, 768), (1500, 2000), (3000, 4000), (300, 2000), (2000, 300), (601, 803)]
+)
+def test_what_was_halved_before_changes_no_figure(height: int, width: int) -> None:
+    noise = np.random.default_rng(4).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rgb = np.asarray(cv2.GaussianBlur(noise, (0, 0), 2), np.uint8)
+    assert measure(rgb, None, preview(rgb)) == measure(rgb)
 
 
 @pytest.mark.parametrize("level", [0, 5, 120, 200, 255])
