@@ -13,6 +13,7 @@ from typing import NamedTuple
 from agent.records.outbox import OutboxRow
 from agent.sync.allowance import Allowance
 from agent.sync.limits import SyncLimits
+from agent.sync.reach import Reach
 from engines.backoff import Backoff
 
 
@@ -61,6 +62,7 @@ class Flights:
         self._none_due_before = float("inf")
         """Of those awaited; some may have gone since it was reckoned. It spares a look at each of them."""
         self._allowance = Allowance(limits.awaiting, clock)
+        self._reach = Reach(clock)
         self._settling: set[str] = set()
         self._deferred: dict[str, tuple[float, str | None]] = {}
         """Until when, and the topic where it is for the topic's sake only."""
@@ -77,6 +79,7 @@ class Flights:
         """A connection begins. Where the broker does not remember us, what it took may be lost: all goes again."""
         self._receive_maximum = min(receive_maximum, self._limits.window)
         self._allowance.begin()
+        self._reach.begin()
         if not remembered:
             self._awaiting.clear()
 
@@ -93,7 +96,7 @@ class Flights:
             return False
         if row.event_id in self._blames:
             return not self._flying  # alone: it is suspected of ending connections (F21)
-        if self._flying and self._bytes + len(row.event) > self._limits.window_bytes:
+        if self._flying and self._bytes + len(row.event) > self._reach.bytes:
             return False
         most = self._limits.awaiting + self._limits.awaiting_fresh if fresh else self._allowance.events
         return len(self._awaiting) + len(self._flying) < most
@@ -112,6 +115,7 @@ class Flights:
         self._flying[number] = Flight(row, fresh, self._clock())
         self._alone = row.event_id in self._blames
         self._bytes += len(row.event)
+        self._reach.left()
         if row.topic in self._holds:
             self._probing[row.topic] = row.event_id
 
@@ -122,7 +126,9 @@ class Flights:
         flight = self._flying.pop(number, None)
         if flight is not None:
             self._landed_at = self._clock()
-            self._bytes -= len(flight.row.event)
+            size = len(flight.row.event)
+            self._bytes -= size
+            self._reach.landed(size, self._landed_at - flight.sent_at, more=bool(self._flying))
             self._alone = False
             self._width = min(self._limits.window, self._width + 1)
             self._blames.pop(flight.row.event_id, None)

@@ -10,9 +10,8 @@ class SyncLimits:
     """Times in seconds on the monotonic clock; the defaults are for a clinic's network."""
 
     window: int = 100
-    """Events on their way to the broker at once; the broker's own limit may be lower."""
-    window_bytes: int = 512 * 1024
-    """Their bytes at once: what lies in the socket is in front of a fresh result, and a slow line needs time for it."""
+    """Events on their way to the broker at once; the broker's own limit may be lower, and so may the line's reach
+    (`agent.sync.reach`)."""
     awaiting: int = 500
     """Events that the broker took and the cloud has not acknowledged, at most; fewer of a backlog where the cloud is
     slow (`agent.sync.allowance`). mosquitto queues 1000 for an absent consumer, and drops the rest."""
