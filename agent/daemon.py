@@ -28,6 +28,7 @@ from agent.config import Config
 from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.picture import DecodeLimits
 from agent.linking import Link
+from agent.memory import Tidying
 from agent.model import RunningModel
 from agent.publish import Unfiled
 from agent.records.keeping.keeper import Keeper
@@ -177,6 +178,7 @@ class Daemon:
             *export,
             audit.look,
             *self._keeper.jobs,
+            Tidying(lambda: not self._analysts.load().in_hand).look,
             logs.look,
         )
 
