@@ -16,6 +16,8 @@ from agent.web import opening
 from tests.web.serve import Served, serving
 
 MakeClient = Callable[..., httpx.Client]
+ANSWERED = 9001
+"""The seed of the picture of `answered`; no test asks about it before."""
 
 
 def picture(seed: int, size: tuple[int, int] = (320, 240), suffix: str = ".png") -> bytes:
@@ -89,7 +91,7 @@ def stranger(client_of: MakeClient) -> httpx.Client:
 @pytest.fixture(scope="session")
 def answered(clinician: httpx.Client) -> dict[str, Any]:
     """An answer that lies there for everyone to look at."""
-    response = clinician.post("/api/v1/analyze", json=asking(picture(1), body_site="left forearm"))
+    response = clinician.post("/api/v1/analyze", json=asking(picture(ANSWERED), body_site="left forearm"))
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer

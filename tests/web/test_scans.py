@@ -22,7 +22,7 @@ from agent.answer.scan import Answer
 from agent.intake.folder_identity import MARKER
 from agent.records.reading import open_reading
 from agent.reload import Reloads
-from tests.web.conftest import asking, picture, problem
+from tests.web.conftest import ANSWERED, asking, picture, problem
 from tests.web.serve import Served, serving
 
 MakeAnswer = Callable[[int], str]
@@ -150,9 +150,9 @@ def test_a_verdict_on_no_scan_is_refused(clinician: httpx.Client) -> None:
 
 def test_the_image_is_what_came_to_the_byte(clinician: httpx.Client, answered: dict[str, Any]) -> None:
     response = clinician.get(f"/api/v1/scans/{answered['scan_id']}/image")
-    assert response.content == picture(1)
+    assert response.content == picture(ANSWERED)
     assert response.headers["content-type"] == "image/png"
-    assert response.headers["etag"] == f'"{hashlib.sha256(picture(1)).hexdigest()}"'
+    assert response.headers["etag"] == f'"{hashlib.sha256(picture(ANSWERED)).hexdigest()}"'
     again = clinician.get(response.url.path, headers={"If-None-Match": f'W/"x", {response.headers["etag"]}'})
     assert (again.status_code, again.content) == (304, b"")
 
@@ -161,7 +161,7 @@ def test_a_view_is_the_picture_in_the_size_that_was_asked_for(
     clinician: httpx.Client, answered: dict[str, Any]
 ) -> None:
     place = f"/api/v1/scans/{answered['scan_id']}/view.jpg"
-    original = cv2.imdecode(np.frombuffer(picture(1), np.uint8), cv2.IMREAD_COLOR)
+    original = cv2.imdecode(np.frombuffer(picture(ANSWERED), np.uint8), cv2.IMREAD_COLOR)
     for side, shape in ((1600, (240, 320)), (160, (120, 160))):
         response = clinician.get(place, params={"side": side})
         view = cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_COLOR)
