@@ -113,14 +113,20 @@ class Watches:
         self._watches[scope.id] = _Watching(watch, thread, stop, new=not known)
         thread.start()
 
-    def _late_sidecar(self, path: Path) -> None:
-        """A sidecar closed: the scan of its picture takes it over if it was answered without one."""
-        for scan_id, capture_path in self._store.scans_without_metadata(path.with_suffix("")):
-            metadata, _ = merge_about({}, read_sidecar(capture_path))
-            if metadata and self._store.add_metadata(scan_id, metadata).result():
-                publish(self._store, scan_id, None)
-                log.info("scan %s: its sidecar came later and was added", scan_id)
-                self._on_changed(scan_id)
+    def _late_sidecar(self, path: Path) -> bool:
+        """A sidecar is there: scans of its picture take it over that ended without it. Whether that is all of them."""
+        scans = self._store.scans_at(path.with_suffix(""))
+        for scan in scans:
+            if not (scan.finished and scan.unnamed):
+                continue
+            metadata, _ = merge_about({}, read_sidecar(scan.path))
+            if not metadata and not path.exists():
+                return False  # the folder went away meanwhile
+            if metadata and self._store.add_metadata(scan.scan_id, metadata).result():
+                publish(self._store, scan.scan_id, None)
+                log.info("scan %s: its sidecar came later and was added", scan.scan_id)
+                self._on_changed(scan.scan_id)
+        return bool(scans) and all(scan.finished for scan in scans)
 
     # Upkeep
 

@@ -22,8 +22,6 @@ _FILTER_UP: Final = 2
 _FAST: Final = 1
 _SMALL: Final = 3
 """ISA-L's levels end at 3, which takes a third longer than 1 for pictures of few colours and saves a tenth."""
-
-
 _ROWS_AT_ONCE: Final = 16
 """Filtered and compressed together: what this takes fits into a processor's cache, and into gaps of the heap."""
 

@@ -76,7 +76,7 @@ class FolderWatch:
         truncated_after_s: float = Patience.truncated_after_s,
         rescan_s: float = 30.0,
         poll_s: float = 1.0,
-        on_sidecar: Callable[[Path], None] | None = None,
+        on_sidecar: Callable[[Path], bool] | None = None,
     ) -> None:
         self._folder = folder
         self._dermoscope_id = dermoscope_id
@@ -91,7 +91,7 @@ class FolderWatch:
         self._candidates = Candidates(self._patience)
         self._delivered: dict[str, bytes] = {}
         """By name: the packed stamp, and what `_mark` makes of the content's identity where this process read it."""
-        self._sidecars = LateSidecars(on_sidecar)
+        self._sidecars = LateSidecars(on_sidecar, clock)
         self._looked_through = False
         self._next_rescan = 0.0
         self._complaints: dict[str, float] = {}
@@ -165,12 +165,13 @@ class FolderWatch:
                 if inotify is not None and not self._take_events(inotify):
                     log.warning("folder %s was removed, moved or unmounted", self._folder)
                     return
+                self._sidecars.ask_again(self._folder)
                 name = self._candidates.take(self._clock())
                 if name is not None:
                     self._handle(name)
                     continue
-                due = self._candidates.next_due()
-                until = min(next_root_check, self._next_rescan, *(() if due is None else (due,)))
+                due = (self._candidates.next_due(), self._sidecars.next_due())
+                until = min(next_root_check, self._next_rescan, *(one for one in due if one is not None))
                 wait_for(sources, until - self._clock())
         finally:
             if inotify is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.intake.capture import FileStamp
 from agent.records.connection import Connection
@@ -91,16 +91,27 @@ def finished_in(db: Connection, dermoscope_id: str) -> dict[bytes, str]:
     return {bytes(row[0]): row[1] for row in rows}
 
 
-def without_metadata(db: Connection, stem: Path) -> list[tuple[str, Path]]:
-    """Finished scans without patient fields, seen at a path that is ``stem`` plus a suffix: (scan_id, that path)."""
+class AtStem(NamedTuple):
+    """A scan whose capture was seen at a path that is some stem plus a suffix."""
+
+    scan_id: str
+    path: Path
+    finished: bool
+    unnamed: bool
+    """Whether it has no patient fields, and may get some."""
+
+
+def at_stem(db: Connection, stem: Path) -> list[AtStem]:
+    """The scans whose capture was seen at ``stem`` plus a suffix: those that a sidecar of this stem is about."""
     prefix = os.fsencode(stem)
     rows = db.execute(
-        "SELECT scan_id, sightings.path_bytes FROM sightings JOIN scans USING (scan_id)"
-        " WHERE sightings.path_bytes >= ? AND sightings.path_bytes < ? AND metadata = '{}' AND state <> 'received'"
-        " AND kept NOT IN ('answer_only', 'erased')",
+        "SELECT scan_id, sightings.path_bytes, state <> 'received',"
+        " metadata = '{}' AND kept NOT IN ('answer_only', 'erased') FROM sightings JOIN scans USING (scan_id)"
+        " WHERE sightings.path_bytes >= ? AND sightings.path_bytes < ?",
         (prefix + b".", prefix + b"/"),  # "/" is the byte after "."
     ).fetchall()
-    return [(scan_id, path) for scan_id, path in _with_paths(rows) if path.with_suffix("") == stem]
+    found = [AtStem(scan_id, _path(path), bool(finished), bool(unnamed)) for scan_id, path, finished, unnamed in rows]
+    return [one for one in found if one.path.with_suffix("") == stem]
 
 
 def result_json(db: Connection, scan_id: str) -> str | None:
@@ -114,10 +125,6 @@ def counts(db: Connection) -> Counts:
     found = dict(db.execute("SELECT state, count(*) FROM scans GROUP BY state", ()).fetchall())
     found |= dict(db.execute("SELECT state, count(*) FROM outbox GROUP BY state", ()).fetchall())
     return Counts(**{name: found.get(name, 0) for name in Counts.__dataclass_fields__})
-
-
-def _with_paths(rows: list[tuple[str, bytes]]) -> Iterator[tuple[str, Path]]:
-    return ((scan_id, _path(path_bytes)) for scan_id, path_bytes in rows)
 
 
 def _path(path_bytes: bytes) -> Path:

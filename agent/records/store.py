@@ -37,7 +37,7 @@ from agent.records.ground_truth import GroundTruthOutcome
 from agent.records.keeping_side import KeepingSide
 from agent.records.opening import StateLock, open_database
 from agent.records.outbox import OutboxRow, OutboxStats
-from agent.records.queries import Counts, Unfinished, Unpublished
+from agent.records.queries import AtStem, Counts, Unfinished, Unpublished
 from agent.records.results import RESULTS_DIR
 from agent.records.scans import Claim, ClaimOutcome, Received
 from agent.records.sealing import PLAIN, Seal
@@ -243,9 +243,9 @@ class Store(CloudSide, AuditSide, KeepingSide):
         """Each path seen in a dermoscope's folder (``os.fsencode``) whose scan is finished, with its stamp then."""
         return self._read(partial(queries.known, dermoscope_id=dermoscope_id))
 
-    def scans_without_metadata(self, stem: Path) -> list[tuple[str, Path]]:
-        """Finished scans without patient fields whose capture is ``stem`` plus a suffix: (scan_id, capture)."""
-        return self._read(partial(queries.without_metadata, stem=stem))
+    def scans_at(self, stem: Path) -> list[AtStem]:
+        """The scans whose capture was seen at ``stem`` plus a suffix, which a sidecar is about."""
+        return self._read(partial(queries.at_stem, stem=stem))
 
     def result_json(self, scan_id: str) -> str | None:
         """What is kept as the scan's result, answer or refusal; None while there is none."""

@@ -17,6 +17,7 @@ from agent import analysts, watching
 from agent.answer.scan import ScanState
 from agent.blame import CrashLedger
 from agent.intake.reasons import Reason
+from agent.intake.sidecar import Sidecar
 from agent.records.space import SpaceGuard
 from agent.upkeep import rounds
 from tests.faults.running import running
@@ -75,6 +76,37 @@ def test_a_late_sidecar_reaches_the_scan_and_its_file(write_config: WriteConfig,
     connection.close()
     assert len(events) == 1
     assert b"P-17" not in events[0][0]
+
+
+@pytest.mark.fault("F03")
+def test_a_sidecar_that_could_not_be_read_when_the_answer_was_made_is_taken_over(
+    write_config: WriteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder was away at that moment: found by the soak."""
+    away = threading.Event()
+    monkeypatch.setattr(analysts, "read_kept_sidecar", lambda *_: away.set() or Sidecar())
+    (tmp_path / "scope-1").mkdir(exist_ok=True)
+    with running(write_config()) as (_, commits):
+        (tmp_path / "scope-1" / "a.json").write_text('{"patient_id": "P-17"}')
+        (tmp_path / "scope-1" / "a.png").write_bytes(picture())
+        scan = commits.wait(lambda by_name: "a.png" in by_name)["a.png"]
+        assert away.is_set()
+        assert scan.answer.patient_id is None
+        result = tmp_path / "state" / "results" / f"{scan.scan_id}.json"
+        until(result.exists, "the result file")
+        until(lambda: json.loads(result.read_bytes())["patient_id"] == "P-17", "the patient in the result file")
+
+
+@pytest.mark.fault("F03")
+def test_a_sidecar_that_came_while_no_agent_ran_is_taken_over(write_config: WriteConfig, tmp_path: Path) -> None:
+    config = write_config()
+    with running(config) as (_, commits):
+        (tmp_path / "scope-1" / "a.png").write_bytes(picture())
+        scan = commits.wait(lambda by_name: "a.png" in by_name)["a.png"]
+    (tmp_path / "scope-1" / "a.json").write_text('{"patient_id": "P-17"}')
+    result = tmp_path / "state" / "results" / f"{scan.scan_id}.json"
+    with running(config):
+        until(lambda: json.loads(result.read_bytes())["patient_id"] == "P-17", "the patient in the result file")
 
 
 def test_files_that_a_crash_left_out_are_written_at_the_next_start(write_config: WriteConfig, tmp_path: Path) -> None:

@@ -49,10 +49,11 @@ class Watching:
             self.arrivals.append(arrival)
             self._changed.notify_all()
 
-    def _take_sidecar(self, path: Path) -> None:
+    def _take_sidecar(self, path: Path) -> bool:
         with self._changed:
             self.sidecars.append(path)
             self._changed.notify_all()
+        return True
 
     def start(self) -> Watching:
         """Run on a thread."""
@@ -493,7 +494,8 @@ def test_sidecars_are_told_of_and_never_captures(folder: Path, make: Callable[..
     (folder / "a.jpg").write_bytes(PICTURE)
     live.count(1)
     assert live.paths() == ["a.jpg"]
-    assert live.sidecars == [folder / "after.json"]
+    assert live.sidecars[0] == folder / "after.json"
+    live.wait(lambda: set(live.sidecars) == {folder / "after.json", folder / "before.json"})
 
 
 def test_files_of_other_formats_are_candidates_by_content(live: Watching) -> None:

@@ -120,7 +120,7 @@ def test_the_picture_is_still_known_and_names_nobody_when_it_comes_again(filled,
     again = claim(filled, str(number), str(path))
     assert again.outcome is ClaimOutcome.KNOWN
     assert filled.add_metadata(again.scan_id, {"patient_id": CANARY}).result(10) is False
-    assert filled.scans_without_metadata(path.with_suffix("")) == []
+    assert not any(one.unnamed for one in filled.scans_at(path.with_suffix("")))
     filled.close()
     assert files_with(state_dir, CANARY) == []
 

@@ -127,7 +127,7 @@ def test_a_reduced_scan_is_known_when_its_picture_comes_again_and_gets_no_patien
     old = scan("old", 400)
     keep(365).run()
     assert claim(store, "old").outcome is ClaimOutcome.KNOWN
-    assert store.scans_without_metadata(Path("/scope/old")) == []
+    assert not any(one.unnamed for one in store.scans_at(Path("/scope/old")))
     assert store.add_metadata(old, {"patient_id": "CANARY-PATIENT"}).result(10) is False
     assert row(store, old)["metadata"] == "{}"
 

@@ -142,12 +142,12 @@ def test_a_late_sidecar_reaches_the_kept_answer_and_not_the_event(open_store, cl
     for each in (scan_id, stranger):
         store.answer(each, answer_json(each).replace('"CANARY-PATIENT"', "null"), "cpu").result(10)
         store.files_written(each).result(10)
-    assert store.scans_without_metadata(Path("/scope/x.1")) == [(scan_id, Path("/scope/x.1.jpg"))]
+    assert store.scans_at(Path("/scope/x.1")) == [(scan_id, Path("/scope/x.1.jpg"), True, True)]
     assert store.add_metadata(scan_id, {"patient_id": "LATE", "age": 50}).result(10) is True
     assert store.add_metadata(scan_id, {"patient_id": "LATE"}).result(10) is False
     assert json.loads(store.result_bytes(scan_id))["patient_id"] == "LATE"
     assert [row.scan_id for row in store.without_files()] == [scan_id], "its file holds the older answer"
-    assert store.scans_without_metadata(Path("/scope/x.1")) == []
+    assert store.scans_at(Path("/scope/x.1")) == [(scan_id, Path("/scope/x.1.jpg"), True, False)]
     assert b"LATE" not in b"".join(
         event for (event,) in rows(state_dir, "SELECT event FROM outbox JOIN outbox_events USING (seq)")
     )
