@@ -6,6 +6,7 @@ One thread does it, so that a page hears of things in the order in which they ha
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
@@ -49,7 +50,7 @@ class NewsDesk:
         """Verdicts may have been committed."""
         if not self._asked:  # one look finds all that came until it begins
             self._asked = True
-            self._later(self._tell_verdicts)
+            self._later(self._read_verdicts)
 
     def _later(self, do: object) -> None:
         with suppress(RuntimeError):  # the web is stopping
@@ -70,16 +71,21 @@ class NewsDesk:
             full, discreet = (summary_of(scan, patients=patients).model_dump_json() for patients in (True, False))
             self._broadcast.tell("scan", full, discreet)
 
-    def _tell_verdicts(self) -> None:
+    def _read_verdicts(self) -> None:
         self._asked = False
         with open_reading(self._agent.config.device.state_dir) as db:
             found = verdicts.after(db, self._last_verdict, AT_ONCE)
+        if found:
+            self._last_verdict = found[-1].seq
+            # A scan of theirs may have been asked for after this look: it is in the queue by now, and goes first.
+            self._later(lambda: self._tell_verdicts(found))
+        if len(found) == AT_ONCE:
+            self.look_for_verdicts()
+
+    def _tell_verdicts(self, found: Sequence[verdicts.Verdict]) -> None:
         for one in found:
-            self._last_verdict = one.seq
             full, discreet = (
                 f'{{"scan_id":"{one.scan_id}","verdict":{verdict_of(one, patients=patients).model_dump_json()}}}'
                 for patients in (True, False)
             )
             self._broadcast.tell("verdict", full, discreet)
-        if len(found) == AT_ONCE:
-            self.look_for_verdicts()
