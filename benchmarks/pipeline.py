@@ -92,7 +92,7 @@ class Commits:
         return finished
 
 
-def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) -> list[Row]:
+def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int, bursts: int) -> list[Row]:
     """Everything that is compared with one bundle's bare forward pass."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -108,7 +108,7 @@ def measure_bundle(name: str, bundle: Path, kinds: Sequence[Kind], rounds: int) 
             _times(lambda: backend.run(images), 3)
             for kind in kinds:
                 rows += _measure_kind(daemon, commits, lambda: backend.run(images), kind, rounds=rounds)
-            rows.append(_burst(commits, root / "scope-0", lambda: backend.run(images)))
+            rows += [_burst(commits, root / "scope-0", lambda: backend.run(images), turn) for turn in range(bursts)]
             rows.append(_measure_colours(daemon, commits, rounds=3 * rounds))
         finally:
             daemon.stop()
@@ -214,10 +214,10 @@ def measure_noticing(count: int) -> Row:
     return Row("file closed → work started, 1024×768 JPEG (p50 / p95 / p99)", percentiles)
 
 
-def _burst(commits: Commits, folder: Path, bare: Callable[[], object]) -> Row:
+def _burst(commits: Commits, folder: Path, bare: Callable[[], object], turn: int) -> Row:
     """A visit's burst: how many captures a second, against the bare engine's passes a second just before and after."""
     files = distinct(JPEG_XGA)
-    waiting = [(f"burst-{number}.jpg", next(files)) for number in range(BURST)]
+    waiting = [(f"burst-{turn}-{number}.jpg", next(files)) for number in range(BURST)]
     before = _times(bare, 10)
     started = time.monotonic()
     for name, data in waiting:
@@ -295,6 +295,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="rounds of bare passes and captures (default 20)")
     parser.add_argument("--idle-s", type=float, default=60, help="seconds of idling to measure (default 60)")
+    parser.add_argument("--bursts", type=int, default=1, help="bursts of 50 captures (default 1): they scatter")
     parser.add_argument("--only", choices=("demo", "vit_b_16"), help="measure one bundle only")
     arguments = parser.parse_args()
     give_memory_back()  # as `dermascan run` does
@@ -310,7 +311,8 @@ def main() -> int:
         chosen = {"demo": ["demo (ViT-Ti/16)"], "vit_b_16": ["ViT-B/16"]}.get(arguments.only, list(bundles))
         for name in chosen:
             print(f"measuring {name} ...", file=sys.stderr)
-            rows += measure_bundle(name, bundles[name], (JPEG_XGA, JPEG_12MP, PNG_XGA), arguments.rounds)
+            kinds = (JPEG_XGA, JPEG_12MP, PNG_XGA)
+            rows += measure_bundle(name, bundles[name], kinds, arguments.rounds, arguments.bursts)
             rows += measure_process(name, bundles[name], arguments.idle_s)
     print(f"{machine()}\n\n{table(rows)}")
     return 0
