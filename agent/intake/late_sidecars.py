@@ -1,4 +1,4 @@
-"""Sidecars that are written while the folder is watched, possibly after their capture was answered."""
+"""Sidecars that were written, changed or found, possibly after their capture was answered."""
 
 from __future__ import annotations
 

@@ -58,8 +58,8 @@ class FolderWatch:
         truncated_after_s: see there.
         rescan_s: seconds between rescans.
         poll_s: the same where events cannot be relied on (network shares).
-        on_sidecar: called with the path of a sidecar that was written or changed while we watch; not with those
-            that are there at the start.
+        on_sidecar: called with the path of a sidecar that was written, changed or found; says whether it is settled,
+            and is called again later where it is not (`agent.intake.late_sidecars`).
     """
 
     def __init__(
