@@ -52,6 +52,8 @@ Many, since a device whose power fails again and again begins the same captures 
 MAX_BROKEN_OFF: Final = 16
 """Captures held in memory to be tried again; older ones are taken up at the next start."""
 FULL_RETRY_S: Final = 5.0
+ASLEEP_S: Final = 60.0
+"""An analyst without work sleeps until it is woken, and looks about now and then all the same."""
 REQUESTS: Final = 4
 """Requests of the API in work at once, at most: analysts that are left for a folder's captures."""
 HAND_OVER_S: Final = 0.001
@@ -115,6 +117,7 @@ class Analysts:
 
     def join(self) -> None:
         """Wait for the threads to end, once ``stop`` is set: captures in hand come to their end or stay received."""
+        self._turns.leave_off()
         with self._in_hand_changed:
             self._in_hand_changed.notify_all()
         for thread in self._threads:
@@ -156,9 +159,10 @@ class Analysts:
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            if (carried := self._turns.take(0.2)) is None:
+            if (carried := self._turns.take(ASLEEP_S)) is None:
                 continue
             try:
+                self._stop_if_asked()
                 self._carry(carried)
             except _Stopping:
                 give_up(carried)

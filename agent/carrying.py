@@ -99,7 +99,10 @@ class Turns:
     ) -> None:
         """``room``: captures of folders that may wait; ``at_once``: requests in work while the folders are quiet."""
         self._room, self._at_once, self._clock = room, at_once, clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._may_begin = threading.Condition(self._lock)
+        """Somebody's turn may have come: one who waits in `take` is woken, and wakes the next if there is more."""
+        self._has_room = threading.Condition(self._lock)
         self._folder: deque[Carried] = deque()
         self._requests: deque[Carried] = deque()
         self._captures_in_hand = 0
@@ -108,15 +111,16 @@ class Turns:
         self._last_capture = float("-inf")
         self._rest_until = float("-inf")
         self._usual_s = 0.5
+        self._left_off = False
         self._closed = False
 
     def put(self, carried: Carried, timeout_s: float) -> bool:
         """Put what came from a folder in the queue; False where there was no room for so long."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self._folder) < self._room, timeout_s):
+        with self._lock:
+            if not self._has_room.wait_for(lambda: len(self._folder) < self._room, timeout_s):
                 return False
             self._folder.append(carried)
-            self._changed.notify_all()
+            self._may_begin.notify()
             return True
 
     def ask(self, capture: Capture) -> Future[Ended]:
@@ -126,39 +130,44 @@ class Turns:
             Busy: too many wait already.
             Stopped: the agent stops.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise Stopped
             if len(self._requests) >= WAITING:
                 raise Busy(max(1.0, len(self._requests) * self._usual_s))
             ended: Future[Ended] = Future()
             self._requests.append(Carried(capture, ended))
-            self._changed.notify_all()
+            self._may_begin.notify()
             return ended
 
     def again(self, carried: Carried) -> None:
         """A request's capture whose analysis broke off by a fault of ours gets another turn."""
-        with self._changed:
+        with self._lock:
             self._requests.append(carried)
-            self._changed.notify_all()
+            self._may_begin.notify()
 
     def take(self, timeout_s: float) -> Carried | None:
-        """Whose turn it is; None where it is nobody's for so long. To be given back to `done`."""
+        """Whose turn it is; None where it is nobody's for so long, or once left off. To be given back to `done`.
+
+        Whoever waits here sleeps until something changes: several that look now and then cost an idle device more.
+        """
         end = self._clock() + timeout_s
-        with self._changed:
-            while (taken := self._next()) is None:
+        with self._lock:
+            while not self._left_off and (taken := self._next()) is None:
                 now = self._clock()
                 if now >= end:
                     return None
-                # A rest may be over before anything happens that would wake us.
-                wait = end - now if not self._requests else min(end - now, max(0.001, self._rest_until - now))
-                self._changed.wait(wait)
-            self._changed.notify_all()
+                self._may_begin.wait(min([end, *self._changes_by_itself(now)]) - now)
+            if self._left_off:
+                return None
+            self._has_room.notify()
+            if self._folder or self._requests:
+                self._may_begin.notify()
             return taken
 
     def done(self, carried: Carried) -> None:
         """An analyst is through with what it took."""
-        with self._changed:
+        with self._lock:
             now = self._clock()
             if carried.asked:
                 self._requests_in_hand -= 1
@@ -168,17 +177,23 @@ class Turns:
             else:
                 self._captures_in_hand -= 1
                 self._last_capture = now
-            self._changed.notify_all()
+            self._may_begin.notify()
 
     def load(self) -> Load:
         """How much there is to do."""
-        with self._changed:
+        with self._lock:
             in_hand = self._captures_in_hand + self._requests_in_hand
             return Load(in_hand, len(self._folder) + len(self._requests))
 
+    def leave_off(self) -> None:
+        """No turn begins any more: whoever waits in `take` goes home."""
+        with self._lock:
+            self._left_off = True
+            self._may_begin.notify_all()
+
     def close(self) -> None:
         """Whoever waits for a request is told that the agent stops."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = [*self._requests]
             self._requests.clear()
@@ -197,6 +212,10 @@ class Turns:
             self._captures_since_request += 1
             return self._folder.popleft()
         return None
+
+    def _changes_by_itself(self, now: float) -> list[float]:
+        """When it may be a waiting request's turn although nothing happens that would wake anybody."""
+        return [at for at in (self._rest_until, self._last_capture + QUIET_S) if self._requests and at > now]
 
     def _may_serve(self, now: float) -> bool:
         """Whether it is a request's turn; see the module's text."""

@@ -15,8 +15,13 @@ import psutil
 from benchmarks.memory import slope
 from benchmarks.soak.scene import SoakScene
 
-WARM_UP_S: Final = 60.0
-"""Of a life, in which memory grows to what it will be."""
+WARM_UP_S: Final = 600.0
+"""Of a life, in which memory grows to what it will be: until each kind of fault has left its high-water mark."""
+BIN_S: Final = 20.0
+"""Samples are averaged over this long before a line is laid through them, and its interval is of blocks of ten such:
+neighbouring samples are alike (a fault lasts for seconds, what it left goes back within a minute)."""
+PERIOD_S: Final = 600.0
+"""Of the table that shows a life whole, its warming up included."""
 LONG_S: Final = 1200.0
 """Shorter lives are not judged: a few MB more or less look like a slope."""
 MOST_PER_HOUR: Final = {"agent_mb": 3.0, "descriptors": 1.0, "threads": 1.0}
@@ -69,13 +74,24 @@ class Figures:
 
     def longest_life(self) -> list[Sample]:
         """The samples of the life with the most of them, its warming up left out."""
+        longest = self._longest()
+        return [sample for sample in longest if sample.at - longest[0].at >= WARM_UP_S]
+
+    def by_period(self) -> list[float]:
+        """The agent's mean resident memory in each whole ten minutes of the longest life, in MB."""
+        longest = self._longest()
+        if not longest:
+            return []
+        periods: list[list[float]] = [[] for _ in range(int((longest[-1].at - longest[0].at) / PERIOD_S) + 1)]
+        for sample in longest:
+            periods[int((sample.at - longest[0].at) / PERIOD_S)].append(sample.agent_mb)
+        return [float(np.mean(values)) for values in periods[:-1]]
+
+    def _longest(self) -> list[Sample]:
         lives: dict[int, list[Sample]] = {}
         for sample in self.samples:
             lives.setdefault(sample.life, []).append(sample)
-        if not lives:
-            return []
-        longest = max(lives.values(), key=len)
-        return [sample for sample in longest if sample.at - longest[0].at >= WARM_UP_S]
+        return max(lives.values(), key=len, default=[])
 
     def growth(self) -> list[str]:
         """What grows over the longest life, in words; nothing where no life was long enough to tell."""
@@ -105,10 +121,13 @@ class Trend:
 
 def trend(values: Sequence[float], every_s: float) -> Trend | None:
     """Of evenly spaced samples; None where there are too few of them to tell."""
-    if len(values) < 60:
+    together = max(1, round(BIN_S / every_s))
+    if len(values) < 60 * together:
         return None
-    rate, half = slope(list(values), 1)  # thousandths of the unit per sample
-    per_hour = 3600.0 / every_s / 1e3
+    whole = len(values) // together * together
+    binned = np.asarray(values[:whole], float).reshape(-1, together).mean(axis=1)
+    rate, half = slope(list(binned), 1)  # thousandths of the unit per bin
+    per_hour = 3600.0 / (every_s * together) / 1e3
     return Trend(rate * per_hour, half * per_hour, len(values))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent import __version__
-from benchmarks.soak.figures import Sample, percentiles, trend
+from benchmarks.soak.figures import WARM_UP_S, Sample, percentiles, trend
 
 if TYPE_CHECKING:
     from benchmarks.soak.run import Soaked
@@ -88,6 +88,9 @@ def _figures(soaked: Soaked) -> list[str]:
         ("open files", [float(sample.descriptors) for sample in life]),
         ("threads", [float(sample.threads) for sample in life]),
     ]
+    if means := figures.by_period():
+        told = ", ".join(f"{mean:.1f}" for mean in means)
+        lines.append(f"| resident memory of the agent in each ten minutes of its longest life, mean, MB | {told} |")
     for name, values in series:
         lines.append(f"| {name} | {_span(values)} |")
         lines.append(f"| … slope over the longest life | {trend(values, every_s) or 'too short to tell'} |")
@@ -101,7 +104,11 @@ def _figures(soaked: Soaked) -> list[str]:
 
 
 def _length(life: Sequence[Sample]) -> str:
-    return "too short to tell" if len(life) < 2 else f"{(life[-1].at - life[0].at) / 60:.1f} minutes after warming up"
+    return (
+        "too short to tell"
+        if len(life) < 2
+        else f"{(life[-1].at - life[0].at) / 60:.1f} minutes after {WARM_UP_S / 60:.0f} of warming up"
+    )
 
 
 def _span(values: Sequence[float]) -> str:

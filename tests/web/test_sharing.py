@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,76 @@ def test_who_waits_at_the_end_is_told(clock: Clock) -> None:
         ended.result(0)
     with pytest.raises(Stopped):
         turns.ask(capture("later"))
+
+
+class Waiting:
+    """Threads that wait for a turn each, by the real clock."""
+
+    def __init__(self, turns: Turns, number: int = 1) -> None:
+        self._turns = turns
+        self._got: list[Carried | None] = []
+        self._threads = [threading.Thread(target=self._wait, daemon=True) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def _wait(self) -> None:
+        self._got.append(self._turns.take(60.0))
+
+    def join(self) -> list[str | None]:
+        for thread in self._threads:
+            thread.join(10.0)
+            assert not thread.is_alive(), "nobody woke it"
+        return [None if one is None else str(one.arrival.path) for one in self._got]
+
+
+def test_each_that_comes_wakes_one_who_waits() -> None:
+    turns = Turns(4)
+    waiting = Waiting(turns, 3)
+    for name in ("a", "b", "c"):
+        assert turns.put(Carried(capture(name)), 0.0)
+    assert sorted(map(str, waiting.join())) == ["a", "b", "c"]
+
+
+def test_the_end_of_a_rest_wakes_who_waits() -> None:
+    turns = Turns(4, lambda: 2)
+    assert turns.put(Carried(capture("f")), 0.0)
+    folder = turns.take(0.0)
+    assert folder is not None
+    turns.done(folder)
+    turns.ask(capture("r1"))
+    first = turns.take(0.0)
+    assert first is not None
+    turns.ask(capture("r2"))
+    waiting = Waiting(turns)
+    time.sleep(0.02)
+    turns.done(first)  # a rest of four times as long begins, and nothing happens at its end
+    assert take(turns) is None
+    assert waiting.join() == ["r2"]
+
+
+def test_who_waits_looks_about_only_when_something_may_have_changed() -> None:
+    looks = 0
+
+    def clock() -> float:
+        nonlocal looks
+        looks += 1
+        return time.monotonic()
+
+    turns = Turns(4, lambda: 2, clock)
+    assert turns.put(Carried(capture("f")), 0.0)
+    assert take(turns) == "f"
+    turns.ask(capture("r"))
+    waiting = Waiting(turns)
+    time.sleep(0.3)
+    assert looks < 30, "a folder's capture is in work: the request waits for its end, asleep"
+    turns.leave_off()
+    assert waiting.join() == [None]
+
+
+def test_at_the_end_nobody_waits_and_no_turn_begins() -> None:
+    turns = Turns(4)
+    waiting = Waiting(turns, 3)
+    turns.leave_off()
+    assert waiting.join() == [None] * 3
+    assert turns.put(Carried(capture("f")), 0.0)
+    assert turns.take(0.0) is None
