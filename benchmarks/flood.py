@@ -85,11 +85,13 @@ def repeat(port: int, token: str, bodies: Callable[[], bytes]) -> None:
 def client(kind: str, port: int, token: str) -> None:
     """The process that floods, until it is killed."""
     os.nice(19)
-    zipped = json.dumps({"image": base64.b64encode(b"PK\x03\x04" + bytes(200_000)).decode(), "clinic_id": "c"}).encode()
-    pictures = [
-        json.dumps({"image": base64.b64encode(data).decode(), "clinic_id": "c"}).encode()
-        for data in itertools.islice(distinct(JPEG_XGA), 400 if kind == "valid" else 0)
-    ]
+
+    def asking(data: bytes) -> bytes:
+        about = {"clinic_id": "bench", "patient_id": "P-1"}
+        return json.dumps({"image": base64.b64encode(data).decode(), **about}).encode()
+
+    zipped = asking(b"PK\x03\x04" + bytes(200_000))
+    pictures = [asking(data) for data in itertools.islice(distinct(JPEG_XGA), 400 if kind == "valid" else 0)]
     number = itertools.count()
     works: dict[str, tuple[int, Callable[[], None]]] = {
         "slow": (1, lambda: slow(port, token)),

@@ -40,18 +40,24 @@ class RateLimit:
 
     def allow(self, key: str) -> float:
         """0.0: go (and it is counted); otherwise the seconds to wait (and nothing is)."""
+        return self._ask(key, 0.0)
+
+    def turn(self, key: str, longest_s: float) -> float:
+        """The seconds until it is the key's turn, one after the other; counted, but where it would wait longer."""
+        return min(self._ask(key, longest_s), longest_s)
+
+    def _ask(self, key: str, longest_s: float) -> float:
         if len(key) > LONGEST_KEY:
             key = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         with self._lock:
             now = self._clock()
             key = self._admit(key, now)
             full_at = max(self._full_at.get(key, now), now)
-            wait_s = full_at - self._tolerance_s - now
-            if wait_s > 0:
-                return wait_s
-            self._full_at[key] = full_at + self._interval_s
-            self._full_at.move_to_end(key)
-            return 0.0
+            wait_s = max(0.0, full_at - self._tolerance_s - now)
+            if wait_s <= longest_s:
+                self._full_at[key] = full_at + self._interval_s
+                self._full_at.move_to_end(key)
+            return wait_s
 
     def __len__(self) -> int:
         """How many keys are kept; bounded."""

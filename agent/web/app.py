@@ -41,6 +41,8 @@ def make_app(context: Context) -> FastAPI:
 
 
 async def _problem(_: Request, error: Exception) -> Response:
+    """What was refused, and why. The way there is forgotten: it holds the body, and the answer may have to wait."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     return (error if isinstance(error, Problem) else _ours()).response()
 
 

@@ -20,6 +20,7 @@ HEADER_S: Final = 10.0
 HEADER_BYTES: Final = 32 * 1024
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 8 << 20
+"""Taken off a connection that is refused and sends on, in so long: no faster, as there is more important work."""
 
 
 class GuardedProtocol(H11Protocol):
@@ -106,6 +107,7 @@ class _Lingering:
         self._transport, self._protocol = transport, protocol
         self._left = LINGER_BYTES
         self._end: asyncio.TimerHandle | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -141,9 +143,14 @@ class _Lingering:
         self._left -= count
         if self._left <= 0:
             self.finish()
+            return
+        self._transport.pause_reading()
+        later = count / LINGER_BYTES * LINGER_S
+        self._pause = self._protocol.loop.call_later(later, self._transport.resume_reading)
 
     def finish(self) -> None:
         """That was long enough."""
-        if self._end is not None:
-            self._end.cancel()
+        for timer in (self._end, self._pause):
+            if timer is not None:
+                timer.cancel()
         self._transport.close()

@@ -27,6 +27,7 @@ from agent.web.events import tell_status
 from agent.web.measuring import Figures
 from agent.web.news import NewsDesk
 from agent.web.ports import Agent
+from agent.web.refusing import SlowRefusals
 from agent.web.serving import CannotServe, Server
 from agent.web.shell import Hosts, Shell, bounds_of
 from agent.web.uploads import Uploads
@@ -68,7 +69,8 @@ class Web:
         )
         self._desk = NewsDesk(agent, broadcast)
         hosts = Hosts(settings.host, loopback=settings.loopback, others=settings.allowed_hosts)
-        shell = Shell(make_app(self._here), hosts, bounds_of(settings.max_body_mb), self._observe)
+        bounds, refusals = bounds_of(settings.max_body_mb), SlowRefusals(settings.requests_per_s)
+        shell = Shell(make_app(self._here), hosts, bounds, refusals=refusals, observe=self._observe)
         self._server = Server(shell, settings, self._tasks)
 
     @property

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.web.body import SMALL_BYTES, too_large
 from agent.web.patience import OutOfPatience, patience
 from agent.web.problems import BUSY, FOREIGN_HOST, INTERNAL, MALFORMED, TOO_SLOW, Problem
+from agent.web.refusing import SlowRefusals
 from agent.web.static import CSP
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,14 @@ class Shell:
         app: ASGIApp,
         hosts: Hosts,
         bounds: Bounds,
+        *,
+        refusals: SlowRefusals,
         observe: Callable[[Scope, int, float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``observe`` is told of each answer: the scope, the status, the seconds it took."""
-        self._app, self._hosts, self._bounds, self._observe, self._clock = app, hosts, bounds, observe, clock
+        self._app, self._hosts, self._bounds, self._refusals = app, hosts, bounds, refusals
+        self._observe, self._clock = observe, clock
         self._in_flight = 0
         self._reserved = 0
 
@@ -108,10 +112,22 @@ class Shell:
             await self._app(scope, receive, send)
             return
         counted = scope["path"] not in STREAMS
-        answer = _Answer(send)
         began = self._clock()
         body = _Body(self, scope, receive)
         self._in_flight += counted
+
+        def leave() -> None:
+            nonlocal counted
+            self._in_flight -= counted
+            counted = False
+            body.release()
+
+        async def about_to_answer(status: int) -> None:
+            if status >= 400:
+                leave()  # while it waits, its room is another's
+                await self._refusals.wait(status, (scope.get("client") or ("?",))[0])
+
+        answer = _Answer(send, about_to_answer)
         try:
             self._judge(scope, body, counted=counted)
             await self._app(scope, body.receive, answer.send)
@@ -125,8 +141,7 @@ class Shell:
                 detail = "The request was not done. Try again; if it stays so, call your support."
                 await answer.say(scope, Problem(INTERNAL, detail))
         finally:
-            self._in_flight -= counted
-            body.release()
+            leave()
             self._observe(scope, answer.status, self._clock() - began)
 
     def _judge(self, scope: Scope, body: _Body, *, counted: bool) -> None:
@@ -220,8 +235,8 @@ class _Body:
 class _Answer:
     """An answer on its way out."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, about_to_answer: Callable[[int], Awaitable[None]]) -> None:
+        self._send, self._about_to_answer = send, about_to_answer
         self.status = 0
         self.whole = False
 
@@ -229,6 +244,7 @@ class _Answer:
         """Send a piece, with what every answer carries."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            await self._about_to_answer(self.status)
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             for name, value in EVERY_ANSWER.items():
                 headers.setdefault(name, value)

@@ -34,6 +34,16 @@ def test_a_burst_then_the_rate():
     assert limit.allow("a") > 0
 
 
+def test_turns_come_one_after_the_other_and_none_is_further_away_than_the_longest():
+    clock = Clock()
+    limit = RateLimit(2.0, 3, clock)
+    waits = [limit.turn("a", 1.2) for _ in range(7)]
+    assert waits == pytest.approx([0.0, 0.0, 0.0, 0.5, 1.0, 1.2, 1.2])
+    assert limit.turn("b", 1.2) == 0.0
+    clock.now += 1.0  # what waited too long was not counted: two turns passed, and the third is the next one's
+    assert limit.turn("a", 1.2) == pytest.approx(0.5)
+
+
 @given(
     steps=some.lists(some.floats(0, 3), min_size=1, max_size=60),
     rate=some.floats(0.1, 50),
