@@ -20,7 +20,8 @@ The local interface of a DermaScan Edge device: pictures in, explained answers o
 
 An adjunct for trained clinicians; not a diagnosis. Sign in with a token (`dermascan token create`), sent as
 `Authorization: Bearer TOKEN` or exchanged for a session's cookie. Every refusal is a problem document (RFC 9457); its
-`type` is `urn:dermascan:problem:` and one of these names:
+`type` is `urn:dermascan:problem:` and one of these names. Where there are many of them, they are slow to come (2 s at
+most):
 
 """
 

@@ -11,6 +11,9 @@ from agent.access.rate import RateLimit
 
 SHARE: Final = 0.05
 """Of the requests that a token may make, so many may be refused to an address; what goes beyond waits for its turn."""
+LEAST_PER_S: Final = 1.0
+LEAST_AT_ONCE: Final = 20
+"""A person who mistypes does not wait for it, however seldom tokens may ask."""
 LONGEST_S: Final = 2.0
 """No refusal waits longer, and no stop for it."""
 WAITING: Final = 384
@@ -27,7 +30,8 @@ class SlowRefusals:
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """``requests_per_s``: as it is set for a token; so many are refused at once before anyone waits."""
-        self._turns = RateLimit(SHARE * requests_per_s, max(1, round(requests_per_s)), clock)
+        rate = max(LEAST_PER_S, SHARE * requests_per_s)
+        self._turns = RateLimit(rate, max(LEAST_AT_ONCE, round(requests_per_s)), clock)
         self._pause = pause
         self._waiting = 0
 

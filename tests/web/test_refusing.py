@@ -15,12 +15,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.web.app import _problem
 from agent.web.problems import BUSY, INVALID, Problem
-from agent.web.refusing import LONGEST_S, SHARE, WAITING, SlowRefusals
+from agent.web.refusing import LEAST_AT_ONCE, LEAST_PER_S, LONGEST_S, SHARE, WAITING, SlowRefusals
 from agent.web.shell import Bounds, Hosts, Shell
 from tests.web.running import run
 from tests.web.serve import serving
 
-PER_S = 20.0
+PER_S = 40.0
 BODY = 1 << 20
 
 
@@ -56,6 +56,18 @@ def test_a_few_are_refused_at_once_and_more_one_after_the_other() -> None:
     assert run(refuse(503, "b", 3)) == [], "who came from elsewhere does not wait for them"
 
 
+def test_a_person_who_mistypes_does_not_wait() -> None:
+    time_ = Time()
+    slow = SlowRefusals(0.1, time_, time_.pause)
+
+    async def refuse() -> None:
+        for _ in range(LEAST_AT_ONCE + 1):
+            await slow.wait(401, "a")
+
+    run(refuse())
+    assert time_.pauses == [1 / LEAST_PER_S]
+
+
 def test_no_more_wait_at_once_than_there_may_be_connections() -> None:
     async def flood() -> int:
         begun = asyncio.Event()
@@ -71,7 +83,7 @@ def test_no_more_wait_at_once_than_there_may_be_connections() -> None:
         await asyncio.gather(*waiting)
         return at_once
 
-    assert run(flood()) == 1 + 49, "the one that may be, and those for whom there is no room to wait"
+    assert run(flood()) == 50, "those that may be, and those for whom there is no room to wait"
 
 
 @pytest.mark.requirement("R-SEC-6")
@@ -87,7 +99,8 @@ def test_the_room_of_a_refusal_that_waits_is_anothers() -> None:
             await go_on.wait()
 
         slow = SlowRefusals(1.0, pause=pause)
-        await slow.wait(400, "there")  # the one that goes at once
+        for _ in range(LEAST_AT_ONCE):
+            await slow.wait(400, "there")  # those that go at once
         bounds, hosts = Bounds(BODY, BODY), Hosts("127.0.0.1", loopback=True, others=())
         shell = Shell(refuses, hosts, bounds, refusals=slow, observe=lambda _, status, __: statuses.append(status))
         headers = [(b"host", b"127.0.0.1"), (b"content-length", str(BODY).encode())]
@@ -141,7 +154,7 @@ def test_a_refusal_that_waits_holds_no_body() -> None:
 
 @pytest.mark.requirement("R-SEC-6")
 def test_a_flood_is_slowed_down_and_who_asks_rightly_is_not(tmp_path: Path) -> None:
-    with serving(tmp_path, more=f"requests_per_s = {PER_S}") as served:
+    with serving(tmp_path, more="requests_per_s = 20") as served:
         headers = {"Authorization": f"Bearer {served.token()}"}
 
         def bad(_: int) -> int:
