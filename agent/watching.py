@@ -12,6 +12,7 @@ from agent.analysts import Analysts
 from agent.answer.pipeline import merge_about
 from agent.intake.capture import Arrival, FileStamp
 from agent.intake.reasons import Reason, refuse
+from agent.intake.remembered import Remembered
 from agent.intake.sidecar import read_sidecar
 from agent.intake.watch import FolderWatch
 from agent.publish import publish
@@ -98,10 +99,12 @@ class Watches:
         return watching is not None and not watching.watch.believed
 
     def _watch(self, scope: DermoscopeSection) -> None:
-        known = {path: stamp.packed() for path, stamp in self._store.known(scope.id).items()}
+        known = Remembered()
+        for path, stamp in self._store.known(scope.id).items():
+            known.put(path, stamp.packed())
 
         def is_known(path: Path, stamp: FileStamp) -> bool:
-            return known.get(bytes(path)) == stamp.packed()
+            return known.has(bytes(path), stamp.packed())
 
         def deliver(arrival: Arrival) -> None:
             with self._pulse.waiting():  # for room in the queue, which is no fault of the watch
@@ -110,7 +113,7 @@ class Watches:
         watch = FolderWatch(scope.folder, scope.id, deliver, known=is_known, on_sidecar=self._late_sidecar)
         stop = threading.Event()
         thread = threading.Thread(target=watch.run, args=(stop,), name=f"watch-{scope.id}", daemon=True)
-        self._watches[scope.id] = _Watching(watch, thread, stop, new=not known)
+        self._watches[scope.id] = _Watching(watch, thread, stop, new=len(known) == 0)
         thread.start()
 
     def _late_sidecar(self, path: Path) -> bool:

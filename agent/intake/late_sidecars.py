@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.intake.capture import FileStamp
+from agent.intake.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class LateSidecars:
     def __init__(self, tell: Callable[[Path], bool] | None, clock: Callable[[], float] = time.monotonic) -> None:
         """``tell`` is given a sidecar's path, and says whether it is settled."""
         self._tell, self._clock = tell, clock
-        self._seen: dict[str, bytes] = {}
+        self._seen = Remembered()
         self._open: dict[str, float] = {}
         """How long to wait after the next question."""
         self._due: list[tuple[float, str]] = []
@@ -41,9 +42,9 @@ class LateSidecars:
             stamp = FileStamp.of(path.lstat()).packed()
         except OSError:
             return
-        if self._seen.get(path.name) == stamp:
+        if self._seen.has(path.name, stamp):
             return
-        self._seen[path.name] = stamp
+        self._seen.put(path.name, stamp)
         if self._tell is not None and not (tell and self._settled(path)):
             self._ask_in(path.name, FIRST_S)
 
@@ -63,9 +64,9 @@ class LateSidecars:
 
     def keep_only(self, names: set[str]) -> None:
         """Forget those that are no longer in the folder."""
-        for gone in self._seen.keys() - names:
-            del self._seen[gone]
-            self._open.pop(gone, None)
+        self._seen.keep_only(names)
+        for gone in self._open.keys() - names:
+            del self._open[gone]
 
     def _settled(self, path: Path) -> bool:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import stat
@@ -21,6 +20,7 @@ from agent.intake.folder_identity import FolderIdentity, needs_polling
 from agent.intake.late_sidecars import LateSidecars
 from agent.intake.picture import DecodeLimits
 from agent.intake.reasons import Reason, Rejection, refuse
+from agent.intake.remembered import Remembered
 from agent.intake.settling import Candidates, Patience, Step
 from agent.intake.waiting import wait_for, waker
 
@@ -89,8 +89,8 @@ class FolderWatch:
         self._poll_s = poll_s
         self._identity = FolderIdentity(folder, dermoscope_id)
         self._candidates = Candidates(self._patience)
-        self._delivered: dict[str, bytes] = {}
-        """By name: the packed stamp, and what `_mark` makes of the content's identity where this process read it."""
+        self._delivered = Remembered()
+        """With the packed stamp, and the content's identity as mark where this process read it."""
         self._sidecars = LateSidecars(on_sidecar, clock)
         self._looked_through = False
         self._next_rescan = 0.0
@@ -252,8 +252,7 @@ class FolderWatch:
                     continue
                 if not self._is_done(entry.name, stamp):
                     fresh.append((status.st_mtime_ns, entry.name))
-        for gone in self._delivered.keys() - seen:
-            del self._delivered[gone]
+        self._delivered.keep_only(seen)
         self._sidecars.keep_only(seen)
         self._looked_through = True
         now = self._clock()
@@ -264,11 +263,10 @@ class FolderWatch:
     def _is_done(self, name: str, stamp: FileStamp) -> bool:
         """Whether the entry was delivered with this stamp, by us or by an earlier process."""
         packed = stamp.packed()
-        done = self._delivered.get(name)
-        if done is not None and done.startswith(packed):
+        if self._delivered.has(name, packed):
             return True
         if self._known(self._folder / name, stamp):
-            self._delivered[name] = packed
+            self._delivered.put(name, packed)
             return True
         return False
 
@@ -286,7 +284,7 @@ class FolderWatch:
         if not self._candidates.is_closed(name) and self._is_done(name, entry.stamp):
             self._candidates.forget(name)
         elif entry.ignored:
-            self._delivered[name] = entry.stamp.packed()
+            self._delivered.put(name, entry.stamp.packed())
             self._candidates.forget(name)
             log.info("folder %s holds a folder or a link to nothing, which is left alone", self._folder)
         elif entry.rejection is not None:
@@ -325,15 +323,15 @@ class FolderWatch:
 
     def _hand_on(self, name: str, arrival: Arrival) -> bool:
         """Deliver, unless the very same was delivered before; what the receiver raises is met by trying again."""
-        token = arrival.stamp.packed() + _mark(arrival.identity)
-        if self._delivered.get(name) != token:
+        stamp, mark = arrival.stamp.packed(), os.fsencode(arrival.identity)
+        if not self._delivered.has(name, stamp, mark):
             try:
                 self._deliver(arrival)
             except Exception:
                 log.exception("an arrival of dermoscope %s was not taken; trying again", self._dermoscope_id)
                 self._candidates.failed(name, self._clock())
                 return False
-            self._delivered[name] = token
+            self._delivered.put(name, stamp, mark)
         self._candidates.forget(name)
         return True
 
@@ -343,8 +341,3 @@ class FolderWatch:
         if now >= self._complaints.get(message, now):
             self._complaints[message] = now + 60.0
             log.warning("%s", message)
-
-
-def _mark(identity: str) -> bytes:
-    """16 bytes for an identity of any length."""
-    return hashlib.blake2b(os.fsencode(identity), digest_size=16).digest()
