@@ -37,6 +37,11 @@ class Sample:
     agent_mb: float
     worker_mb: float | None
     descriptors: int
+    """All but those of the database file itself."""
+    of_database: int
+    """Those. While one connection of a process has a lock, SQLite keeps what others that are closed had open, and takes
+    it again for the next: as many as were ever open at once (its ``os_unix.c``, "POSIX advisory locks"). A connection
+    that is not closed shows among the other descriptors, by its write-ahead log."""
     threads: int
     wal_bytes: int
     log_bytes: int
@@ -58,13 +63,15 @@ class Figures:
         self._next = now + self.every_s
         with suppress(psutil.Error, OSError):
             agent, worker = psutil.Process(scene.agent.life.pid), scene.agent.worker()
+            of_database, descriptors = _descriptors(agent.pid, scene.state / "dermascan.db")
             with agent.oneshot():
                 sample = Sample(
                     now,
                     scene.agent.life.number,
                     agent.memory_info().rss / 1e6,
                     None if worker is None else worker.memory_info().rss / 1e6,
-                    agent.num_fds(),
+                    descriptors,
+                    of_database,
                     agent.num_threads(),
                     _size(scene.state / "dermascan.db-wal"),
                     _size(scene.agent.life.log),
@@ -104,6 +111,16 @@ class Figures:
             for name, one in found.items()
             if one is not None and one.per_hour - one.half > MOST_PER_HOUR[name]
         ]
+
+
+def _descriptors(pid: int, database: Path) -> tuple[int, int]:
+    """How many of the database file itself a process has, and how many others."""
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            names.append(str(link.readlink()))
+    of_database = names.count(str(database.resolve()))
+    return of_database, len(names) - of_database
 
 
 @dataclass(frozen=True)

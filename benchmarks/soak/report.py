@@ -86,6 +86,7 @@ def _figures(soaked: Soaked) -> list[str]:
         ("resident memory of the agent, MB", [sample.agent_mb for sample in life]),
         ("resident memory of the worker, MB", [sample.worker_mb for sample in life if sample.worker_mb is not None]),
         ("open files", [float(sample.descriptors) for sample in life]),
+        ("… of the database besides", [float(sample.of_database) for sample in life]),
         ("threads", [float(sample.threads) for sample in life]),
     ]
     if means := figures.by_period():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from benchmarks.soak.books import Findings, check_captures
 from benchmarks.soak.captures import Notes, Written
-from benchmarks.soak.figures import Figures, Sample
+from benchmarks.soak.figures import Figures, Sample, _descriptors
 from benchmarks.soak.report import report
 from benchmarks.soak.run import Plan, soak
 from tests.fakes.broker import mosquitto_path
@@ -56,7 +59,7 @@ def test_growth_is_told_from_noise() -> None:
         for second in range(2400):
             before = of_neighbours * before + np.sqrt(1.0 - of_neighbours**2) * rng.normal()
             grown = 150.0 + mb_per_hour * second / 3600 + 2.0 * before
-            figures.samples.append(Sample(float(second), 0, grown, 100.0, 23, 23, 0, 0))
+            figures.samples.append(Sample(float(second), 0, grown, 100.0, 18, 5, 23, 0, 0))
         return figures
 
     assert after(0.0).growth() == []
@@ -84,3 +87,24 @@ def test_the_books_see_what_is_lost_doubled_or_exchanged(tmp_path: Path) -> None
     assert "captures: 1 too many: ['4']" in told
     assert "a.jpg: a wrong answer" in told
     assert "b.jpg (cut off): no whole picture, and was answered" in told
+
+
+def test_a_connection_that_is_not_closed_shows_and_a_descriptor_kept_for_the_next_does_not(tmp_path: Path) -> None:
+    database = tmp_path / "dermascan.db"
+    with closing(sqlite3.connect(database, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (a)")
+
+        def read() -> sqlite3.Connection:
+            one = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)
+            one.execute("SELECT * FROM t").fetchall()
+            return one
+
+        of_database, others = _descriptors(os.getpid(), database)
+        for one in [read() for _ in range(4)]:
+            one.close()
+        assert _descriptors(os.getpid(), database)[1] == others
+        leaked = read()
+        assert _descriptors(os.getpid(), database)[1] == others + 1
+        leaked.close()
+        assert of_database == 1
