@@ -15,16 +15,13 @@ import psutil
 from benchmarks.memory import slope
 from benchmarks.soak.scene import SoakScene
 
-WARM_UP_S: Final = 600.0
-"""Of a life, in which memory grows to what it will be: until each kind of fault has left its high-water mark."""
-BIN_S: Final = 20.0
-"""Samples are averaged over this long before a line is laid through them, and its interval is of blocks of ten such:
-neighbouring samples are alike (a fault lasts for seconds, what it left goes back within a minute)."""
+WARM_UP_S: Final = 60.0
+"""Of a life, in which memory grows to what it will be."""
 PERIOD_S: Final = 600.0
 """Of the table that shows a life whole, its warming up included."""
 LONG_S: Final = 1200.0
 """Shorter lives are not judged: a few MB more or less look like a slope."""
-MOST_PER_HOUR: Final = {"agent_mb": 3.0, "descriptors": 1.0, "threads": 1.0}
+MOST_PER_HOUR: Final = {"agent_mb": 3.0, "descriptors": 1.0, "of_database": 1.0, "threads": 1.0}
 """What may be above zero beyond the noise, and mean nothing."""
 
 
@@ -138,13 +135,10 @@ class Trend:
 
 def trend(values: Sequence[float], every_s: float) -> Trend | None:
     """Of evenly spaced samples; None where there are too few of them to tell."""
-    together = max(1, round(BIN_S / every_s))
-    if len(values) < 60 * together:
+    if len(values) < 60:
         return None
-    whole = len(values) // together * together
-    binned = np.asarray(values[:whole], float).reshape(-1, together).mean(axis=1)
-    rate, half = slope(list(binned), 1)  # thousandths of the unit per bin
-    per_hour = 3600.0 / (every_s * together) / 1e3
+    rate, half = slope(list(values), 1)  # thousandths of the unit per sample
+    per_hour = 3600.0 / every_s / 1e3
     return Trend(rate * per_hour, half * per_hour, len(values))
 
 

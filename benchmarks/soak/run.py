@@ -3,7 +3,7 @@
 Captures in all the manners of cameras, broken ones, doubles, renames, sidecars and verdicts; the agent, its worker, the
 broker and the cloud die and hang, the cable is pulled, the disk is full, the clock is wrong, others lock the database.
 At the end everything is mended, and then every capture must have come to exactly one end, every event be with the cloud
-exactly once. After a third of the time the agent itself is left alive, so that its memory can be watched.
+exactly once. In the second half the agent itself is left alive, so that its memory can be watched.
 
 Exit status: 0 all of it is so, 1 something is not.
 """
@@ -100,7 +100,7 @@ def soak(plan: Plan, folder: Path) -> Soaked:
             person.start()
         began = time.monotonic()
         while (passed := time.monotonic() - began) < plan.seconds:
-            faults.look(kill_agent=passed < plan.seconds / 3)
+            faults.look(kill_agent=passed < plan.seconds / 2)
             scene.agent.look()
             figures.look(scene)
             so_far = f"{len(notes.written)} captures, {sum(faults.counts.values())} faults"
