@@ -10,7 +10,6 @@ from typing import Final
 from agent.records import verdicts
 from agent.records.audit import AGENT, AuditAction
 from agent.records.errors import StoreError
-from agent.records.reading import open_reading
 from agent.records.store import Store
 from agent.sections import ExportSection
 from agent.standards.folder import ExportFolder, Written
@@ -24,13 +23,13 @@ class Exporting:
     """Start it before captures are taken up; tell it; stop it once."""
 
     def __init__(self, settings: ExportSection, state_dir: Path, store: Store) -> None:
-        self._store, self._state_dir = store, state_dir
+        self._store = store
         self._folder = ExportFolder(state_dir, settings.folder, settings.formats, self._audit)
         self._last_verdict = 0
 
     def start(self) -> None:
         """Begin, with what a crash or a stop left undone; what was judged before is found by the folder itself."""
-        with open_reading(self._state_dir) as db:
+        with self._store.reading() as db:
             self._last_verdict = verdicts.last_seq(db)
         self._folder.start()
 
@@ -40,7 +39,7 @@ class Exporting:
 
     def look(self) -> None:
         """Now and then: find what was judged, whoever took the verdict."""
-        with open_reading(self._state_dir) as db:
+        with self._store.reading() as db:
             found = verdicts.after(db, self._last_verdict, AT_ONCE)
         for one in found:
             self._last_verdict = one.seq

@@ -70,26 +70,51 @@ def open_reading(state_dir: Path, seal: Seal | None = None) -> Iterator[sqlite3.
     Raises:
         StoreError: there is no database, or it is not one that this version can read.
     """
+    with readable(state_dir), closing(connect_reading(state_dir, seal)) as db:
+        yield db
+
+
+@contextmanager
+def readable(state_dir: Path) -> Iterator[None]:
+    """Say in words what SQLite says of the database: StoreError for whatever it raises."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{state_dir / DATABASE}: cannot be read ({error}): run this as the agent's user; if that does not help, "
+            "restart the agent"
+        ) from error
+
+
+def connect_reading(state_dir: Path, seal: Seal | None) -> sqlite3.Connection:
+    """As `open_reading`, for who closes it; for one thread at a time. Raises ``sqlite3.Error``, too.
+
+    With keys at hand, what is sealed later is read opened as well.
+    """
     path = state_dir / DATABASE
     if not path.exists():
         raise StoreError(
             f"{path}: there is no database yet: start the agent (dermascan run), or check [device] state_dir"
         )
+    name = f"{path.resolve().as_uri()}?mode=ro"
+    db = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as db:
-            db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-                raise StoreError(f"{path}: is not a database of this agent: start the agent, which looks into it")
-            if user_version(db) != SCHEMA_VERSION:
-                raise StoreError(f"{path}: was written by another version: start this version's agent once, then retry")
-            if is_sealed(db):
-                _show_opened(db, seal_of(state_dir) if seal is None else seal)
-            db.execute("PRAGMA query_only = ON")
-            yield db
-    except sqlite3.Error as error:
-        raise StoreError(
-            f"{path}: cannot be read ({error}): run this as the agent's user; if that does not help, restart the agent"
-        ) from error
+        db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        _refuse_foreign(db, path)
+        if (seal is not None and seal.key_ids) or is_sealed(db):
+            _show_opened(db, seal_of(state_dir) if seal is None else seal)
+        db.execute("PRAGMA query_only = ON")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(f"{path}: is not a database of this agent: start the agent, which looks into it")
+    if user_version(db) != SCHEMA_VERSION:
+        raise StoreError(f"{path}: was written by another version: start this version's agent once, then retry")
 
 
 def list_scans(state_dir: Path, state: ScanState | None = None, limit: int | None = None) -> list[ScanRow]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -38,6 +40,7 @@ from agent.records.keeping_side import KeepingSide
 from agent.records.opening import StateLock, open_database
 from agent.records.outbox import OutboxRow, OutboxStats
 from agent.records.queries import AtStem, Counts, Unfinished, Unpublished
+from agent.records.readers import Readers
 from agent.records.results import RESULTS_DIR
 from agent.records.scans import Claim, ClaimOutcome, Received
 from agent.records.sealing import PLAIN, Seal
@@ -99,6 +102,7 @@ class Store(CloudSide, AuditSide, KeepingSide):
     def __init__(
         self,
         writer: Writer,
+        readers: Readers,
         checkpointer: Checkpointer,
         lock: StateLock,
         sender: Sender,
@@ -110,6 +114,7 @@ class Store(CloudSide, AuditSide, KeepingSide):
         super().__init__()
         self._seal = seal
         self._writer = writer
+        self._readers = readers
         self._checkpointer = checkpointer
         self._lock = lock
         self._sender = sender
@@ -151,7 +156,17 @@ class Store(CloudSide, AuditSide, KeepingSide):
         checkpointer.written()  # a log may be left from a crash
         writer = Writer(connection, checkpointer)
         results = state_dir / RESULTS_DIR
-        return cls(writer, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=results, seal=seal)
+        readers = Readers(state_dir, seal)
+        return cls(
+            writer, readers, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=results, seal=seal
+        )
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection of one's own for a moment, which can change nothing: what is read there keeps no write waiting.
+
+        To be given back soon, with all rows fetched. Raises StoreError where the database cannot be read.
+        """
+        return self._readers.reading()
 
     def claim(
         self, arrival_identity: str, image_sha256: str | None, path: Path, dermoscope_id: str, stamp: FileStamp
@@ -297,6 +312,7 @@ class Store(CloudSide, AuditSide, KeepingSide):
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Finish what is queued, checkpoint, close, and let another agent in. A second call does nothing."""
+        self._readers.close()  # the last connection to close takes the log away
         self._writer.close(timeout_s)
         self._lock.release()
 

@@ -16,7 +16,6 @@ from agent.intake.capture import Capture
 from agent.intake.headers import sniff
 from agent.records import listing, queries
 from agent.records.listing import Listed
-from agent.records.reading import open_reading
 from agent.web.ports import Agent
 from agent.web.problems import (
     BUSY,
@@ -138,7 +137,7 @@ class Carrier:
             log.error("a picture that came by a request may not outlive a power cut: %s", error.strerror)  # noqa: TRY400
 
     def _look(self, sha256: str) -> Listed | None:
-        with open_reading(self._agent.config.device.state_dir) as db:
+        with self._agent.store.reading() as db:
             return listing.by_identity(db, f"sha256:{sha256}")
 
     def _begin(self, sent: Sent, about: About) -> Listed | Capture:
@@ -202,7 +201,7 @@ class Carrier:
         return Told(scan.scan_id, result)
 
     def _result(self, scan_id: str) -> str:
-        with open_reading(self._agent.config.device.state_dir) as db:
+        with self._agent.store.reading() as db:
             result = queries.result_json(db, scan_id)
         if result is None:
             raise Problem(NO_ENGINE, "The picture has not been answered yet. Ask again.", retry_s=5)

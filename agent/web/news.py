@@ -14,7 +14,6 @@ from typing import Final
 from agent.priority import stand_back
 from agent.records import listing, verdicts
 from agent.records.errors import StoreError
-from agent.records.reading import open_reading
 from agent.web.broadcast import Broadcast
 from agent.web.ports import Agent
 from agent.web.scans import summary_of, verdict_of
@@ -35,7 +34,7 @@ class NewsDesk:
 
     def start(self) -> None:
         """What was given before now is no news."""
-        with open_reading(self._agent.config.device.state_dir) as db:
+        with self._agent.store.reading() as db:
             self._last_verdict = verdicts.last_seq(db)
 
     def stop(self) -> None:
@@ -65,7 +64,7 @@ class NewsDesk:
             log.error("news broke off: %s", type(error).__name__)  # noqa: TRY400
 
     def _tell_scan(self, scan_id: str) -> None:
-        with open_reading(self._agent.config.device.state_dir) as db:
+        with self._agent.store.reading() as db:
             scan = listing.one(db, scan_id)
         if scan is not None:
             full, discreet = (summary_of(scan, patients=patients).model_dump_json() for patients in (True, False))
@@ -73,7 +72,7 @@ class NewsDesk:
 
     def _read_verdicts(self) -> None:
         self._asked = False
-        with open_reading(self._agent.config.device.state_dir) as db:
+        with self._agent.store.reading() as db:
             found = verdicts.after(db, self._last_verdict, AT_ONCE)
         if found:
             self._last_verdict = found[-1].seq

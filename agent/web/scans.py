@@ -11,7 +11,6 @@ from fastapi import APIRouter, Path, Query, Response
 from agent.answer.scan import CalibrationState, ScanState
 from agent.records import ground_truth, listing, queries, verdicts
 from agent.records.listing import Listed
-from agent.records.reading import open_reading
 from agent.records.verdicts import Verdict as KeptVerdict
 from agent.web.context import Context, Here, reply
 from agent.web.gate import Right, SeesScans
@@ -75,7 +74,7 @@ def _summary(scan: Listed, *, patients: bool) -> dict[str, Any]:
 
 def find(here: Context, scan_id: str) -> Listed:
     """A scan by its id; for one of the web's own threads. Raises Problem where there is none."""
-    with open_reading(here.agent.config.device.state_dir) as db:
+    with here.agent.store.reading() as db:
         scan = listing.one(db, scan_id)
     if scan is None:
         raise no_such_scan()
@@ -117,7 +116,7 @@ async def scans(
     patients = visitor.may(Right.PATIENTS)
 
     def look() -> str:
-        with open_reading(here.agent.config.device.state_dir) as db:
+        with here.agent.store.reading() as db:
             found = listing.newest(db, limit + 1, before=before, since=from_time)
         more = found[limit - 1].seq if len(found) > limit else None
         listed = [summary_of(scan, patients=patients) for scan in found[:limit]]
@@ -133,7 +132,7 @@ async def scan(scan_id: ScanId, here: Here, visitor: SeesScans) -> Response:
 
 
 def _detail(here: Context, scan_id: str, *, patients: bool) -> ScanDetail:
-    with open_reading(here.agent.config.device.state_dir) as db:
+    with here.agent.store.reading() as db:
         found = listing.one(db, scan_id)
         if found is None:
             raise no_such_scan()

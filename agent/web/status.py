@@ -11,7 +11,6 @@ from fastapi import APIRouter, Response
 from agent import __version__
 from agent.answer.scan import CalibrationState
 from agent.records import outbox, queries
-from agent.records.reading import open_reading
 from agent.records.space import MIB
 from agent.web.context import Here, reply
 from agent.web.gate import SeesStatus
@@ -48,7 +47,7 @@ def status_now(agent: Agent) -> Status:
     """As of now; for one of the web's own threads."""
     config, setting = agent.config, agent.setting()
     trusted = setting.clock_trusted()
-    with open_reading(config.device.state_dir) as db:
+    with agent.store.reading() as db:
         counts, events = queries.counts(db), outbox.stats(db)
     dermoscopes = [_dermoscope(agent, scope.id, trusted=trusted) for scope in agent.dermoscopes()]
     disk, load = _disk(agent), agent.load()

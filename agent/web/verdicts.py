@@ -14,7 +14,6 @@ from agent.messages.verdicts import VerdictSource
 from agent.records import verdicts
 from agent.records.audit import Actor
 from agent.records.errors import NotEnded, StoreClosed, StoreFull, UnknownScan, VerdictOverdue, VerdictRefused
-from agent.records.reading import open_reading
 from agent.records.verdicts import UNSAID
 from agent.records.verdicts import Verdict as KeptVerdict
 from agent.web.body import json_body, read_json
@@ -126,5 +125,5 @@ async def _keep(here: Context, scan_id: str, given: GivenVerdict, visitor: Visit
 
 
 def _of_scan(here: Context, scan_id: str) -> list[KeptVerdict]:
-    with open_reading(here.agent.config.device.state_dir) as db:
+    with here.agent.store.reading() as db:
         return verdicts.of_scan(db, scan_id)

@@ -115,6 +115,20 @@ def test_who_may_read_the_key_reads_as_before(open_sealed, fill, state_dir, key_
 
 
 @pytest.mark.requirement("R-PAT-2")
+def test_the_running_agent_reads_what_was_sealed_after_its_first_look(open_sealed, fill):
+    store = open_sealed(Seal([ONE]))
+    with store.reading() as db:
+        assert listing.newest(db, 10) == []
+    scan_id = fill(store)
+    with store.reading() as db:
+        first = listing.one(db, scan_id)
+        (raw,) = db.execute("SELECT metadata FROM main.scans WHERE scan_id = ?", (scan_id,)).fetchone()
+    assert first is not None
+    assert (first.patient_id, first.metadata) == (CANARY, ABOUT)
+    assert CANARY not in raw
+
+
+@pytest.mark.requirement("R-PAT-2")
 def test_who_may_not_reads_all_but_the_patient(open_sealed, fill, state_dir):
     store = open_sealed(Seal([ONE]))
     scan_id = fill(store)
