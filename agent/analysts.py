@@ -21,6 +21,7 @@ from agent.answer.pipeline import Analysis, Setting, analyse
 from agent.answer.scan import Answer, ScanState
 from agent.blame import CrashLedger
 from agent.carrying import Carried, Ended, Finished, Load, Turns, give_up
+from agent.claiming import AlreadyEnded, Claiming
 from agent.intake.capture import Arrival, Capture, Unusable
 from agent.intake.reasons import Reason, Rejection, refuse
 from agent.intake.sidecar import Sidecar
@@ -28,7 +29,7 @@ from agent.pace import Pace
 from agent.publish import publish
 from agent.records.sidecars import read_kept_sidecar
 from agent.records.space import SpaceGuard
-from agent.records.store import Claim, ClaimOutcome, Store, StoreFaulty, StoreFull
+from agent.records.store import Store, StoreFaulty, StoreFull
 from agent.upkeep.progress import Pulse
 from engines.backend import EngineError
 from engines.ladder import LadderExhausted
@@ -45,10 +46,6 @@ MAX_CRASHES: Final = 3
 """Analyses of one capture that may end with the whole process before the capture is refused (a poisonous file)."""
 MAX_ENGINE_FAULTS: Final = 3
 """Times one capture may bring down a healthy engine before it is refused."""
-MAX_CLAIMS: Final = 100
-"""Times one capture may be begun in all before it is refused: the end of whatever none of us thought of.
-
-Many, since a device whose power fails again and again begins the same captures each time, and they are not to blame."""
 MAX_BROKEN_OFF: Final = 16
 """Captures held in memory to be tried again; older ones are taken up at the next start."""
 FULL_RETRY_S: Final = 5.0
@@ -182,16 +179,12 @@ class Analysts:
         self._wait_for_room()
         self._take_in_hand(arrival.identity)
         try:
-            sha256 = arrival.sha256 if isinstance(arrival, Capture) else None
-            claim = self._insist(
-                lambda: self._store.claim(
-                    arrival.identity, sha256, arrival.path, arrival.dermoscope_id, arrival.stamp
-                ).result()
-            )
-            if claim.outcome is not ClaimOutcome.KNOWN:
-                self._finish(carried, claim)
-            elif carried.ended is not None:
-                carried.ended.set_result(Ended(claim.scan_id, None))
+            claiming = self._insist(partial(self._claim, arrival))
+            try:
+                self._finish(carried, claiming)
+            except AlreadyEnded:
+                if carried.ended is not None:
+                    carried.ended.set_result(Ended(claiming.scan_id, None))
         finally:
             with self._in_hand_changed:
                 self._in_hand.discard(arrival.identity)
@@ -213,29 +206,40 @@ class Analysts:
                 self._in_hand_changed.wait(0.2)
             self._in_hand.add(identity)
 
-    def _finish(self, carried: Carried, claim: Claim) -> None:
+    def _claim(self, arrival: Arrival) -> Claiming:
+        sha256 = arrival.sha256 if isinstance(arrival, Capture) else None
+        return Claiming(
+            self._store.scan_id_of(arrival.identity),
+            lambda: self._store.claim(arrival.identity, sha256, arrival.path, arrival.dermoscope_id, arrival.stamp),
+        )
+
+    def _finish(self, carried: Carried, claiming: Claiming) -> None:
+        scan_id = claiming.scan_id
         try:
-            analysis = self._analyse(carried.arrival, claim)
+            analysis = self._analyse(carried.arrival, claiming)
         except Rejection as rejection:
-            self._reject(carried, claim, rejection)
+            self._insist(claiming.durable)
+            self._reject(carried, scan_id, rejection)
             return
         answer = analysis.answer
         text = answer.model_dump_json()
-        self._insist(lambda: self._store.answer(claim.scan_id, text, answer.backend, analysis.about).result())
-        self._tell(carried, claim, answer, None)
-        self._space.wrote(publish(self._store, claim.scan_id, analysis))
+        self._insist(lambda: self._store.answer(scan_id, text, answer.backend, analysis.about).result())
+        self._tell(carried, scan_id, answer, None)
+        self._space.wrote(publish(self._store, scan_id, analysis))
         self._look_on(analysis)
 
-    def _reject(self, carried: Carried, claim: Claim, rejection: Rejection) -> None:
-        self._insist(lambda: self._store.reject(claim.scan_id, rejection.reason, rejection.sentence).result())
-        self._tell(carried, claim, None, rejection)
-        self._space.wrote(publish(self._store, claim.scan_id, None))
+    def _reject(self, carried: Carried, scan_id: str, rejection: Rejection) -> None:
+        self._insist(lambda: self._store.reject(scan_id, rejection.reason, rejection.sentence).result())
+        self._tell(carried, scan_id, None, rejection)
+        self._space.wrote(publish(self._store, scan_id, None))
 
-    def _analyse(self, arrival: Arrival, claim: Claim) -> Analysis:
+    def _analyse(self, arrival: Arrival, claiming: Claiming) -> Analysis:
         if isinstance(arrival, Unusable):
             raise arrival.rejection
-        if self._ledger.crashes(claim.scan_id) >= MAX_CRASHES or claim.attempts > MAX_CLAIMS:
-            self._ledger.forget(claim.scan_id)
+        scan_id = claiming.scan_id
+        if self._ledger.crashes(scan_id) >= MAX_CRASHES:
+            self._insist(claiming.durable)  # what has ended before is not begun again, whatever is remembered of it
+            self._ledger.forget(scan_id)
             raise refuse(Reason.CRASHED_ANALYSIS, times=MAX_CRASHES)
 
         def sidecar() -> Sidecar:
@@ -243,18 +247,22 @@ class Analysts:
 
         faults = 0
         while True:
-            while not (setting := self._setting).ladder.wait_ready(0.5):
+            while not (setting := self._setting).ladder.wait_ready(0.0):
+                self._insist(claiming.settle)  # it may take long: the capture is to be known meanwhile
+                setting.ladder.wait_ready(0.5)
                 self._stop_if_asked()
             try:
                 with (
                     self._pace.inside(partial(self._at_once, setting), self._stop_if_asked),
-                    self._ledger.analysing(claim.scan_id) as waiting,
+                    self._ledger.analysing(scan_id) as waiting,
                     self.pulse.at_work(),
                 ):
-                    return analyse(arrival, setting, claim.scan_id, sidecar, waiting)
+                    return analyse(arrival, setting, scan_id, sidecar, partial(claiming.before, waiting))
+            except (StoreFull, StoreFaulty):
+                self._insist(claiming.durable)
             except EngineError as error:
                 faults += isinstance(error, LadderExhausted) and error.engine_was_healthy
-                log.warning("scan %s: no engine answered: %s", claim.scan_id, error)
+                log.warning("scan %s: no engine answered: %s", scan_id, error)
                 if faults >= MAX_ENGINE_FAULTS:
                     raise refuse(Reason.ENGINE_FAILED, times=MAX_ENGINE_FAULTS) from error
             self._stop_if_asked()
@@ -282,14 +290,14 @@ class Analysts:
                 if self._stop.wait(FULL_RETRY_S):
                     raise _Stopping from error
 
-    def _tell(self, carried: Carried, claim: Claim, answer: Answer | None, rejection: Rejection | None) -> None:
+    def _tell(self, carried: Carried, scan_id: str, answer: Answer | None, rejection: Rejection | None) -> None:
         committed = time.monotonic()
         if answer is not None:
-            log.info("scan %s answered by %s in %.0f ms", claim.scan_id, answer.backend, answer.latency_ms)
+            log.info("scan %s answered by %s in %.0f ms", scan_id, answer.backend, answer.latency_ms)
         elif rejection is not None:
-            log.info("scan %s rejected: %s", claim.scan_id, rejection.reason.value)
+            log.info("scan %s rejected: %s", scan_id, rejection.reason.value)
         finished = Finished(
-            scan_id=claim.scan_id,
+            scan_id=scan_id,
             state=ScanState.ANSWERED if answer is not None else ScanState.REJECTED,
             path=carried.arrival.path,
             dermoscope_id=carried.arrival.dermoscope_id,
@@ -301,5 +309,5 @@ class Analysts:
         if self._on_finished is not None:
             self._on_finished(finished)
         if carried.ended is not None:  # last: a verdict on the answer is told after the answer
-            carried.ended.set_result(Ended(claim.scan_id, finished))
+            carried.ended.set_result(Ended(scan_id, finished))
             time.sleep(HAND_OVER_S)

@@ -21,6 +21,7 @@ import cv2
 from agent import __version__
 from agent.alive import sources_of
 from agent.analysts import Analysts, Finished
+from agent.answer.aside import Aside
 from agent.answer.colours import ShelfColours
 from agent.answer.pipeline import Analysis, Setting
 from agent.blame import CrashLedger
@@ -76,6 +77,7 @@ class Daemon:
         self._stop = threading.Event()
         self._web: Web | None = None
         self._export: Exporting | None = None
+        self._aside = Aside(DECODING)
         self._started_at, self._started = datetime.now(timezone.utc), time.monotonic()
 
     def start(self) -> None:
@@ -120,6 +122,7 @@ class Daemon:
             clock=lambda: datetime.now(timezone.utc),
             clock_trusted=clock_trusted,
             colours=self._colours(config),
+            aside=self._aside.begin,
             decoding=threading.BoundedSemaphore(DECODING),
             pseudonym=self._pseudonyms.of if self._pseudonyms else None,
         )
@@ -270,6 +273,7 @@ class Daemon:
         if self._web is not None:
             self._web.stop()
         self._analysts.join()
+        self._aside.close()
         if self._export is not None:
             self._export.stop()
         self._upkeep.join()

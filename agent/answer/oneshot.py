@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import __version__
-from agent.answer.pipeline import Analysis, Prepared, Setting, conclude, infer, prepare
+from agent.answer.pipeline import Analysis, Prepared, Setting, conclude, infer, prepare, time_left
 from agent.config import Config
 from agent.fallback import cloud_settings, pseudonyms
 from agent.intake.capture import Capture, FileStamp
@@ -90,10 +90,9 @@ def analyse_all(paths: Sequence[Path], setting: Setting, pool: Executor) -> Iter
                 raise EngineError(f"it was not ready within {START_S:.0f} s")
             ready = True
         # Waiting for the picture before it or for the engine's start is no part of this answer's time or deadline.
-        spent = sum(prepared.timings_ms.values()) / 1000.0
-        prepared = replace(prepared, started=setting.monotonic() - spent)
+        prepared = replace(prepared, started=setting.monotonic() - prepared.took_s)
         sidecar = partial(read_sidecar, path)
-        result = infer(prepared, setting, sidecar)
+        result = infer(prepared, setting, sidecar, time_left(prepared, setting))
         yield Item(path, conclude(prepared, result, setting, str(uuid.uuid4()), sidecar))
 
 

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import Final
 
 from agent.answer import texts
+from agent.answer.aside import Begin, here
 from agent.answer.colours import Colours, ColourSource, uncalibrated
 from agent.answer.diagnosis import diagnose
 from agent.answer.heatmap import Attention, heatmap_png
@@ -25,7 +27,7 @@ from agent.answer.scan import Answer, PassedOver, Quality
 from agent.answer.shrink import RGB, preview
 from agent.intake.capture import Capture
 from agent.intake.decode import decode
-from agent.intake.picture import DecodeLimits
+from agent.intake.picture import DecodeLimits, Picture
 from agent.intake.sidecar import Sidecar
 from engines.backend import Images, Patients
 from engines.bundle import Bundle
@@ -57,6 +59,8 @@ class Setting:
     colours: ColourSource = uncalibrated
     pseudonym: Callable[[str | None], str | None] | None = None
     """What stands for a patient on a rung outside this machine; without it such a rung is told nobody (F30)."""
+    aside: Begin = here
+    """Begins half of a picture's preparation on another thread."""
     decoding: AbstractContextManager[object] = field(default_factory=nullcontext)
     """Held while a picture exists at its full size, which is what an analysis needs memory for."""
 
@@ -68,6 +72,7 @@ class Prepared:
     capture: Capture
     started: float
     """``Setting.monotonic`` when work on the capture began."""
+    took_s: float
     images: Images
     """``[1, 3, S, S]``."""
     preview: RGB
@@ -78,6 +83,7 @@ class Prepared:
     captured_at: datetime
     about: dict[str, str]
     timings_ms: dict[str, float]
+    """Of each stage; preview and quality may have been made beside the others."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,17 @@ def analyse(
         scan_id: the answer's id.
         sidecar: reads the capture's sidecar; called after inference, since cameras write it after the picture, and
             before it too where a rung outside this machine is to be told whose picture it is.
-        waiting: a context to be in while the engine works, which is not this process.
+        waiting: a context to be in while the engine works, which is not this process. What it raises on being
+            entered ends the analysis before the engine hears of it.
 
     Raises:
         Rejection: the picture is at fault; the sentence is for the person who took it.
         EngineError: no rung of the ladder gave an answer.
     """
     prepared = prepare(capture, setting)
+    left_s = time_left(prepared, setting)  # of which who waits in `waiting` for something else takes nothing
     with waiting():
-        result = infer(prepared, setting, sidecar)
+        result = infer(prepared, setting, sidecar, left_s)
     return conclude(prepared, result, setting, scan_id, sidecar)
 
 
@@ -127,31 +135,22 @@ def prepare(capture: Capture, setting: Setting) -> Prepared:
 
 
 def _prepare(capture: Capture, setting: Setting) -> Prepared:
-    started = lap = setting.monotonic()
-    timings: dict[str, float] = {}
-
-    def timed(stage: str) -> None:
-        nonlocal lap
-        now = setting.monotonic()
-        timings[stage] = max(0.0, (now - lap) * 1000.0)
-        lap = now
-
+    laps = _Laps(setting.monotonic)
     picture = decode(capture.data, setting.limits, capture.path.name)
-    timed("decode")
-    preview_rgb = preview(picture.rgb)
-    timed("preview")
-    quality = measure(picture.rgb, picture.camera_size, preview_rgb)
-    timed("quality")
+    laps.end("decode")
+    judged = setting.aside(partial(_judge, picture, setting))
     contract = setting.bundle.manifest.input
     small = crop_and_resize(picture.rgb, contract.size)
-    timed("preprocess")
+    laps.end("preprocess")
     shape = (picture.rgb.shape[0], picture.rgb.shape[1])
     colours = setting.colours(capture.dermoscope_id, shape)
     images = normalise(colours.correct(small, shape), contract)
-    timed("colours")
+    laps.end("colours")
+    preview_rgb, quality, took_ms = judged()
     return Prepared(
         capture=capture,
-        started=started,
+        started=laps.started,
+        took_s=max(0.0, setting.monotonic() - laps.started),
         images=images,
         preview=preview_rgb,
         colours=colours,
@@ -159,25 +158,53 @@ def _prepare(capture: Capture, setting: Setting) -> Prepared:
         notes=picture.notes if capture.stable else (*picture.notes, texts.NEVER_ENDED),
         captured_at=picture.captured_at or datetime.fromtimestamp(capture.stamp.mtime_ns / 1e9, tz=timezone.utc),
         about=dict(picture.about),
-        timings_ms=timings,
+        timings_ms={**laps.ms, **took_ms},
     )
 
 
-def infer(prepared: Prepared, setting: Setting, sidecar: Callable[[], Sidecar]) -> LadderResult:
-    """Run the ladder with what is left of the deadline; raises EngineError.
+def _judge(picture: Picture, setting: Setting) -> tuple[RGB, Quality, dict[str, float]]:
+    """The preview, the quality and how long they took; raises Rejection."""
+    laps = _Laps(setting.monotonic)
+    small = preview(picture.rgb)
+    laps.end("preview")
+    quality = measure(picture.rgb, picture.camera_size, small)
+    laps.end("quality")
+    return small, quality, laps.ms
+
+
+class _Laps:
+    """How long each of several stages takes that come one after the other."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.started = self._lap = clock()
+        self.ms: dict[str, float] = {}
+
+    def end(self, stage: str) -> None:
+        now = self._clock()
+        self.ms[stage] = max(0.0, (now - self._lap) * 1000.0)
+        self._lap = now
+
+
+def time_left(prepared: Prepared, setting: Setting) -> float:
+    """Seconds of the deadline that are left for the ladder."""
+    return max(LEAST_TIME_S, setting.deadline_s - (setting.monotonic() - prepared.started))
+
+
+def infer(prepared: Prepared, setting: Setting, sidecar: Callable[[], Sidecar], left_s: float) -> LadderResult:
+    """Run the ladder for ``left_s`` seconds at most; raises EngineError.
 
     A rung outside this machine gets the picture from its input, and the patient as a pseudonym: no engine gets the id.
     """
-    left = max(LEAST_TIME_S, setting.deadline_s - (setting.monotonic() - prepared.started))
     pseudonym = setting.pseudonym
     if pseudonym is None:
-        return setting.ladder.run(prepared.images, left)
+        return setting.ladder.run(prepared.images, left_s)
 
     def whose() -> Patients:
         about, _ = merge_about(prepared.about, sidecar())
         return (pseudonym(about.get("patient_id")),)
 
-    return setting.ladder.run(prepared.images, left, whose)
+    return setting.ladder.run(prepared.images, left_s, whose)
 
 
 def conclude(

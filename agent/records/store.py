@@ -37,6 +37,7 @@ from agent.records.errors import (
 )
 from agent.records.ground_truth import GroundTruthOutcome
 from agent.records.keeping_side import KeepingSide
+from agent.records.messages import scan_id_of
 from agent.records.opening import StateLock, open_database
 from agent.records.outbox import OutboxRow, OutboxStats
 from agent.records.queries import AtStem, Counts, Unfinished, Unpublished
@@ -167,6 +168,10 @@ class Store(CloudSide, AuditSide, KeepingSide):
         To be given back soon, with all rows fetched. Raises StoreError where the database cannot be read.
         """
         return self._readers.reading()
+
+    def scan_id_of(self, identity: str) -> str:
+        """The id that the scan of a content has on this device, or will have."""
+        return scan_id_of(self._sender.device_id, identity)
 
     def claim(
         self, arrival_identity: str, image_sha256: str | None, path: Path, dermoscope_id: str, stamp: FileStamp

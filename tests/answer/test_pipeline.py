@@ -139,10 +139,29 @@ def test_warnings_come_in_order(
 
 
 def test_the_ladder_gets_what_is_left_of_the_deadline(analysed: Callable[..., Analysis], ladder: FakeLadder) -> None:
-    ticks = iter([10.0, 10.1, 10.2, 10.3, 10.4, 10.5, 10.6, 10.7, 10.8])
+    # Start, three stages of the network's input, the beginning and two stages beside them, the end of both; what is
+    # left then, and the beginning and the end of the conclusion.
+    ticks = iter([10.0, 10.1, 10.2, 10.3, 10.3, 10.4, 10.5, 10.5, 10.6, 10.7, 10.8])
     analysis = analysed(monotonic=lambda: next(ticks))
     assert ladder.deadlines == [pytest.approx(2.4)]
     assert analysis.answer.latency_ms == pytest.approx(800.0)
+    assert next(ticks, None) is None
+
+
+def test_quality_and_preview_are_judged_beside_the_network_s_input(
+    setting: Setting, capture: Capture, analysed: Callable[..., Analysis]
+) -> None:
+    threads = []
+
+    def begin(work: Callable[[], object]) -> Callable[[], object]:
+        threads.append(work)
+        return work
+
+    beside = analyse(capture, replace(setting, aside=begin), "scan-1", Sidecar).answer
+    alone = analysed().answer
+    assert len(threads) == 1
+    assert beside.quality == alone.quality
+    assert beside.timings_ms.keys() == alone.timings_ms.keys()
 
 
 @pytest.mark.fault("F16")
