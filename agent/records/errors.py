@@ -19,6 +19,10 @@ class StoreClosed(StoreError):
     """The store was closed before this was committed: it did not happen."""
 
 
+class StoreBusy(StoreError):
+    """Others read the database for too long. Nothing is wrong with it: try again."""
+
+
 class UnknownScan(StoreError):
     """No scan of this id was ever claimed."""
 

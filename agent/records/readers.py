@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from agent.records.errors import StoreClosed, StoreError
+from agent.records.errors import StoreBusy, StoreClosed
 from agent.records.reading import connect_reading, readable
 from agent.records.sealing import Seal
 
@@ -39,11 +39,14 @@ class Readers:
         self._closed = False
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self, *, anew: bool = False) -> Iterator[sqlite3.Connection]:
         """Borrow a connection that can change nothing. All rows are to be fetched inside, and soon (F08).
 
+        ``anew``: one that has nothing in its cache, so that what is read is what the file holds.
+
         Raises:
-            StoreError: the database cannot be read, or all connections are lent for long.
+            StoreError: the database cannot be read.
+            StoreBusy: all connections are lent for long.
             StoreClosed: the store is closed.
         """
         self._open_all()
@@ -51,6 +54,9 @@ class Readers:
         kept = None
         try:
             with readable(self._state_dir):
+                if db is not None and anew:
+                    db.close()
+                    db = None
                 db = db or self._connect()
                 yield db
             kept = db
@@ -83,7 +89,7 @@ class Readers:
         try:
             return self._free.get(timeout=PATIENCE_S)
         except queue.Empty:
-            raise StoreError("the database is read by others for too long: try again") from None
+            raise StoreBusy("the database is read by others for too long: try again") from None
 
     def _connect(self) -> sqlite3.Connection:
         db = connect_reading(self._state_dir, self._seal)

@@ -162,12 +162,13 @@ class Store(CloudSide, AuditSide, KeepingSide):
             writer, readers, checkpointer, lock, sender, clocks=clocks or Clocks(), results_folder=results, seal=seal
         )
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    def reading(self, *, anew: bool = False) -> AbstractContextManager[sqlite3.Connection]:
         """A connection of one's own for a moment, which can change nothing: what is read there keeps no write waiting.
 
-        To be given back soon, with all rows fetched. Raises StoreError where the database cannot be read.
+        To be given back soon, with all rows fetched. ``anew``: what the file holds, and nothing that was read before.
+        Raises StoreError where the database cannot be read.
         """
-        return self._readers.reading()
+        return self._readers.reading(anew=anew)
 
     def scan_id_of(self, identity: str) -> str:
         """The id that the scan of a content has on this device, or will have."""

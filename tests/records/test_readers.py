@@ -49,7 +49,7 @@ def test_a_reader_who_broke_off_in_the_middle_keeps_no_snapshot(open_store, clai
     with contextlib.suppress(ValueError):
         break_off()
     claim(store, "d")
-    with sqlite3.connect(state_dir / "dermascan.db") as other:
+    with contextlib.closing(sqlite3.connect(state_dir / "dermascan.db", isolation_level=None)) as other:
         busy, log, done = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     assert (busy, log, done) == (0, 0, 0)
 
@@ -72,7 +72,7 @@ def test_what_the_web_reads_leaves_no_snapshot_behind(open_store, claim, answer_
         assert listing.cloud_state(db, scan_id)
         assert (outbox.stats(db).waiting, queries.counts(db).received) == (2, 3)
     claim(store, "e")
-    with sqlite3.connect(state_dir / "dermascan.db") as other:
+    with contextlib.closing(sqlite3.connect(state_dir / "dermascan.db", isolation_level=None)) as other:
         assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
 
 

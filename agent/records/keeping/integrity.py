@@ -10,11 +10,10 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from agent.records.errors import StoreError
-from agent.records.reading import open_reading
+from agent.records.errors import StoreBusy, StoreClosed, StoreError
+from agent.records.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,8 @@ _TEXTS: Final = {
 class Integrity:
     """Looks through the tables, one at each call that is due."""
 
-    def __init__(self, state_dir: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._state_dir, self._monotonic = state_dir, monotonic
+    def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._monotonic = store, monotonic
         self._left: list[str] = []
         self._next = monotonic() + BETWEEN_S
         self.damage: str | None = None
@@ -47,6 +46,9 @@ class Integrity:
             return
         try:
             found = self._look()
+        except (StoreBusy, StoreClosed):  # which says nothing about it
+            self._next = now + BETWEEN_S
+            return
         except (StoreError, sqlite3.DatabaseError) as error:
             found = str(error)
         self._next = now + (BETWEEN_S if self._left else AGAIN_S)
@@ -59,7 +61,7 @@ class Integrity:
             log.error("%s", self.damage)
 
     def _look(self) -> str | None:
-        with open_reading(self._state_dir) as db:
+        with self._store.reading(anew=True) as db:
             if not self._left:
                 rows = db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
                 self._left = [str(row[0]) for row in rows if not str(row[0]).startswith("sqlite_")]

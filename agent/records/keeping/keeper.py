@@ -54,7 +54,7 @@ class Keeper:
         self.retention = Retention(
             store, self._state_dir, space, config.store.retention_days, wall=wall, trusted=trusted
         )
-        self.integrity = Integrity(self._state_dir)
+        self.integrity = Integrity(store)
 
     @property
     def first(self) -> Sequence[Callable[[], object]]:
