@@ -22,7 +22,7 @@ Such pages are cleared anew each time, 1 ms for 4 MB; what is needed for every a
 (`agent.answer.buffers`)."""
 KEPT_FREE_BYTES: Final = 8 << 20
 """Free memory at the end of the heap that is not given back at once, for what the next capture needs of it."""
-TIDY_S: Final = 60.0
+TIDY_S: Final = 20.0
 """Between two times that what lies free between small things is given back."""
 
 
