@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +16,25 @@ from agent.answer.shrink import RGB
 class Buffers:
     """A few buffers for whoever needs one for a moment; from any thread."""
 
-    def __init__(self, kept: int) -> None:
-        """``kept``: as many are held while nobody needs them; who finds none free gets a new one."""
-        self._free: deque[NDArray[np.uint8]] = deque(maxlen=kept)
+    def __init__(self, count: int = 1) -> None:
+        """``count``: there are never more; who finds none free waits."""
+        self._room = threading.Semaphore(count)
+        self._free: deque[NDArray[np.uint8]] = deque()
 
     @contextmanager
     def lend(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """``[size]`` uint8 with anything in it; nobody else's until the body ends, and not the body's after that."""
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = np.empty(0, np.uint8)
-        if buffer.size < size:
-            buffer = np.empty(size, np.uint8)
-        try:
-            yield buffer[:size]
-        finally:
-            self._free.append(buffer)
+        with self._room:
+            try:
+                buffer = self._free.pop()
+            except IndexError:
+                buffer = np.empty(0, np.uint8)
+            if buffer.size < size:
+                buffer = np.empty(size, np.uint8)
+            try:
+                yield buffer[:size]
+            finally:
+                self._free.append(buffer)
 
     @contextmanager
     def picture(self, height: int, width: int) -> Iterator[RGB]:

@@ -32,8 +32,9 @@ FADED: Final = (178, 184, 194)
 LEAST_BLEND: Final = 0.15
 MOST_BLEND: Final = 0.55
 """Share of the heatmap's colour at no and at full attention, so that the skin stays visible everywhere."""
-_CANVASES: Final = Buffers(2)
-_WORK: Final = Buffers(2)
+_CANVASES: Final = Buffers()
+_WORK: Final = Buffers()
+"""One overlay is drawn at a time, in 5 ms: a second pair of buffers for the rare two at once would be 4 MB for good."""
 
 
 @dataclass(frozen=True)

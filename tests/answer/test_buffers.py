@@ -41,11 +41,36 @@ def test_a_larger_one_takes_the_place_of_one_too_small() -> None:
         assert address(small) == here
 
 
-def test_no_more_are_kept_than_was_said() -> None:
-    buffers = Buffers(1)
-    with buffers.lend(10), buffers.lend(10):
-        pass
-    assert len(buffers._free) == 1
+def test_who_finds_none_free_waits_and_there_are_never_more() -> None:
+    """A second one for the one time that two were needed at once would stay for good: found by the soak."""
+    buffers, lent, got = Buffers(2), threading.Barrier(3), threading.Event()
+    go_on = threading.Event()
+    addresses: list[int] = []
+
+    def hold() -> None:
+        with buffers.lend(1000) as one:
+            addresses.append(address(one))
+            lent.wait(10)
+            go_on.wait(10)
+
+    def third() -> None:
+        with buffers.lend(1000) as one:
+            addresses.append(address(one))
+            got.set()
+
+    holders = [threading.Thread(target=hold) for _ in range(2)]
+    waiter = threading.Thread(target=third)
+    for holder in holders:
+        holder.start()
+    lent.wait(10)
+    waiter.start()
+    assert not got.wait(0.1)
+    go_on.set()
+    for thread in (*holders, waiter):
+        thread.join(10)
+    assert got.is_set()
+    assert len(set(addresses)) == 2
+    assert len(buffers._free) == 2
 
 
 def test_one_comes_back_where_the_body_fails() -> None:
