@@ -36,10 +36,15 @@ class Aside:
 
         Where no thread has got to it by then (the engine has all processors), it is done by who asks for the result.
         """
-        future = self._pool.submit(work)
+        begun = [self._pool.submit(work)]
 
         def result() -> T:
-            return work() if future.cancel() else future.result()
+            future = begun.pop()
+            try:
+                return work() if future.cancel() else future.result()
+            finally:
+                # It holds the error, and that this frame: a refused picture would stay until Python looks for circles.
+                del future
 
         return result
 
