@@ -43,7 +43,10 @@ class Claiming:
         """
         if self._claim is None:
             begun, self._begun = self._begun or self._begin(), None
-            self._claim = begun.result()
+            try:
+                self._claim = begun.result()
+            finally:
+                del begun  # it holds the error, and that this frame, and the picture behind it (`agent.answer.aside`)
         if self._claim.outcome is ClaimOutcome.KNOWN:
             raise AlreadyEnded
         return self._claim

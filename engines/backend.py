@@ -81,6 +81,14 @@ class EngineError(Exception):
         self.on_images = on_images
         """True where an engine that had passed its golden image failed while at work on these very images."""
 
+    def retold(self, *, on_images: bool) -> EngineError:
+        """The same for one of several callers, without the traceback of the thread in which it happened.
+
+        That one holds every caller's request, and a request its error: pictures in such a circle stay in memory until
+        Python looks for circles, which it does within seconds or within an hour.
+        """
+        return type(self)(str(self), on_images=on_images)
+
 
 class BackendFailed(EngineError):
     """The backend raised, gave numbers that cannot be right, or failed its golden image."""

@@ -163,16 +163,19 @@ class Worker:
             self._queue.add(request)
             self._nudge()
         try:
-            return request.answer.result(timeout_s)
-        except FutureTimeout:
-            if request.answer.cancel():
-                with self._changed:
-                    self._queue.drop(request)
-                raise NotReady(self._why_not()) from None
-        try:  # begun: the supervising thread ends it now, or releases it after a golden image
-            return request.answer.result(_MARGIN_S + self._settings.golden_timeout_s)
-        except FutureTimeout:
-            raise DeadlineExceeded(f"{self.name}: no answer within {timeout_s:.1f} s", on_images=True) from None
+            try:
+                return request.answer.result(timeout_s)
+            except FutureTimeout:
+                if request.answer.cancel():
+                    with self._changed:
+                        self._queue.drop(request)
+                    raise NotReady(self._why_not()) from None
+            try:  # begun: the supervising thread ends it now, or releases it after a golden image
+                return request.answer.result(_MARGIN_S + self._settings.golden_timeout_s)
+            except FutureTimeout:
+                raise DeadlineExceeded(f"{self.name}: no answer within {timeout_s:.1f} s", on_images=True) from None
+        finally:
+            del request  # it holds the error, and that this frame (`EngineError.retold`)
 
     def _why_not(self) -> str:
         """Why a request was not begun. One sentence."""
@@ -260,7 +263,8 @@ class Worker:
             self._enter(WorkerState.BACKING_OFF)
         failures = self._backoff.failures
         if failures & (failures - 1) == 0:  # the 1st, 2nd, 4th, 8th ... in a row: a lasting fault fills no disk (F28)
-            log.warning("%s: %s; failure %d in a row, next start in %.1f s", self.name, failure, failures, delay)
+            text = str(failure)  # not itself: whoever keeps the line would keep the pictures that failed
+            log.warning("%s: %s; failure %d in a row, next start in %.1f s", self.name, text, failures, delay)
         return failure
 
     def _wait_back_off(self) -> None:
@@ -281,6 +285,7 @@ class Worker:
                 self.rechecks += 1
                 continue
             self._work(engine, requests)
+            del requests  # and with them the pictures, before the next ones are waited for
             if engine.outgrown:
                 self.recycles += 1
                 log.info(
@@ -330,13 +335,15 @@ class Worker:
             patients = tuple(patient for request in requests for patient in request.patients)
             output = engine.answer(images, min(request.deadline for request in requests), patients)
         except Exception as error:
-            # First the engine is made unable to answer, then the callers hear of it.
-            failure = self._fault(error)
-            failure.on_images = failure.on_images and len(requests) == 1
-            for request in requests:
-                request.answer.set_exception(failure)
+            self._fail(requests, error)
             raise
         self.typical_run_s = engine.typical_run_s
         self._backoff.worked()
         for request, share in zip(requests, output.split([len(request.images) for request in requests]), strict=True):
             request.answer.set_result(share)
+
+    def _fail(self, requests: list[Request], error: BaseException) -> None:
+        """First the engine is made unable to answer, then the callers hear of it."""
+        failure = self._fault(error)
+        for request in requests:
+            request.answer.set_exception(failure.retold(on_images=failure.on_images and len(requests) == 1))

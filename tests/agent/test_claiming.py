@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -50,6 +52,22 @@ def test_a_refused_one_is_begun_again_where_it_is_asked_for_again() -> None:
         with pytest.raises(StoreFull):
             one.durable()
     assert one.durable() == NEW
+
+
+@pytest.mark.fault("F23")
+def test_a_picture_whose_claim_is_refused_is_let_go_at_once() -> None:
+    def carry() -> weakref.ref[object]:
+        picture = np.zeros(1000)
+        with pytest.raises(StoreFull):
+            Claiming("scan-1", lambda: refused(StoreFull("no room"))).settle()
+        return weakref.ref(picture)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert carry()() is None
+    finally:
+        gc.enable()
 
 
 def test_what_has_ended_before_is_told_each_time() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -101,6 +104,43 @@ def test_small_gaps_between_what_stays_go_back() -> None:
     assert tidied <= 15
 
 
+@pytest.fixture
+def only_by_tidying() -> Iterator[None]:
+    """Python does not look for circles by itself."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+class Held:
+    """What refers to itself, as an error does with the frames of its traceback."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.usefixtures("only_by_tidying")
+def test_circles_are_let_go_each_time_and_what_was_there_at_first_is_not_looked_at_again() -> None:
+    now = [0.0]
+    tidying = Tidying(lambda: True, lambda: now[0])
+    now[0] = TIDY_S
+    stays = Held()
+    for _ in range(3):
+        circle = weakref.ref(Held())
+        assert circle() is not None, "there is no circle"
+        tidying.look()
+        assert circle() is None
+        now[0] += TIDY_S
+    assert gc.get_freeze_count() > 1000
+    frozen = weakref.ref(stays)
+    del stays
+    tidying.look()
+    assert frozen() is not None, "all modules and schemas are looked through, 50 ms each time"
+
+
+@pytest.mark.usefixtures("only_by_tidying")
 def test_tidying_waits_for_its_time_and_for_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     now, at_rest, done = [0.0], [True], []
     monkeypatch.setattr("agent.memory.tidy", lambda: done.append(now[0]) or True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,6 +130,28 @@ def test_a_hang_ends_at_the_deadline_and_its_process_is_killed(make_worker: Make
     assert time.monotonic() - started < 2
     assert eventually(lambda: not psutil.pid_exists(suspect))
     assert_right(worker, 1)
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize("fault", ["raise", "hang", "exit", "nan"])
+def test_the_picture_of_a_failed_run_is_let_go_at_once(make_worker: MakeWorker, fault: str) -> None:
+    """In a circle of error, frames and promise it would stay until Python looks for such: 4 MB for an hour."""
+    worker = make_worker({"2": fault})
+    assert worker.wait_ready(10)
+
+    def ask() -> weakref.ref[object]:
+        picture = fake.picture(1)
+        with pytest.raises(EngineError):
+            worker.run(picture, 0.3)
+        return weakref.ref(picture)
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = ask()
+        assert eventually(lambda: held() is None)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.fault("F12")
