@@ -15,6 +15,9 @@ from typing import Final
 CLIENTS: Final = 64
 QUEUE: Final = 64
 """Events that wait for one client; beyond it is told to ask for everything anew."""
+TOGETHER_S: Final = 0.1
+"""The first news after a while goes out at once; what comes sooner after it than this goes out together. In a burst of
+captures each news took a write for each open page, which slowed them by a tenth with fifty of these."""
 REMEMBERED: Final = 256
 """Events for clients that come again and say what they heard last."""
 
@@ -43,36 +46,48 @@ class Client:
     def __init__(self, *, patients: bool) -> None:
         self._patients = patients
         self._queue: deque[bytes] = deque()
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
         self.closed = False
 
     def hear(self, news: News) -> None:
+        """Tell it of an event at once."""
+        self.put(news)
+        self.wake()
+
+    def put(self, news: News) -> None:
         """Put an event in the queue; where that is full, the client asks for everything anew instead."""
         if len(self._queue) >= QUEUE:
             self._queue.clear()
             self._queue.append(RELOAD)
         else:
             self._queue.append(news.full if self._patients else news.discreet)
-        self._changed.set()
+
+    def wake(self) -> None:
+        """Have what waits sent."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     def reload(self) -> None:
         """Have it ask for everything anew."""
         self._queue.append(RELOAD)
-        self._changed.set()
+        self.wake()
 
     def close(self) -> None:
         """No more comes."""
         self.closed = True
-        self._changed.set()
+        self.wake()
 
     async def next(self, timeout_s: float) -> bytes:
         """What waits, together; empty where nothing did for so long, or no more comes."""
         if not self._queue and not self.closed:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            timer = loop.call_later(timeout_s, self.wake)
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
-            except asyncio.TimeoutError:
-                return b""
-        self._changed.clear()
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
         found = b"".join(self._queue)
         self._queue.clear()
         return found
@@ -89,6 +104,8 @@ class Broadcast:
         self._told: deque[tuple[int, News]] = deque(maxlen=REMEMBERED)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._woken_at = -TOGETHER_S
+        self._waking: asyncio.TimerHandle | None = None
 
     def belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on everything is told on this loop."""
@@ -114,7 +131,9 @@ class Broadcast:
     def tell_now(self, news: News) -> None:
         """Tell every page of something that is not remembered, as the next of its kind says it all."""
         for client in self._clients:
-            client.hear(news)
+            client.put(news)
+        if self._waking is None:
+            self._waking = asyncio.get_running_loop().call_at(self._woken_at + TOGETHER_S, self._wake)
 
     def open(self, *, patients: bool, last_heard: str | None) -> Client | None:
         """A client more; None where there are too many. ``last_heard``: the id of the last event it knows."""
@@ -133,8 +152,16 @@ class Broadcast:
     def close(self) -> None:
         """End every stream; pages come again by themselves."""
         self._closed = True
+        if self._waking is not None:
+            self._waking.cancel()
         for client in self._clients:
             client.close()
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._woken_at = asyncio.get_running_loop().time()
+        for client in self._clients:
+            client.wake()
 
     def _tell(self, name: str, full: str, discreet: str | None) -> None:
         self._number += 1

@@ -200,6 +200,36 @@ def test_a_client_that_is_too_slow_is_told_to_ask_anew() -> None:
     run(scene())
 
 
+def test_a_burst_goes_out_together_and_the_first_of_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "TOGETHER_S", 1.0)
+
+    async def scene() -> None:
+        desk = Broadcast()
+        desk.belong_to(asyncio.get_running_loop())
+        client = desk.open(patients=True, last_heard=None)
+        assert client is not None
+
+        async def burst() -> None:
+            for number in range(6):
+                desk.tell("scan", json.dumps(number))
+                await asyncio.sleep(0.01)
+
+        telling = asyncio.ensure_future(burst())
+        assert (await client.next(10)).count(b"event: scan") == 1
+        assert not telling.done(), "the first waited for the others"
+        told = (await client.next(10)).decode()
+        assert [line for line in told.splitlines() if line.startswith("data")] == [
+            f"data: {one}" for one in range(1, 6)
+        ]
+        await telling
+        desk.tell("scan", "6")
+        await asyncio.sleep(0)
+        desk.close()
+        assert await client.next(10), "what still waits when the agent stops is told"
+
+    run(scene())
+
+
 def test_what_was_told_is_repeated_only_where_it_is_all_known(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         desk = Broadcast()
