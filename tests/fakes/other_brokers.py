@@ -19,8 +19,9 @@ _NATS = """\
 server_name: test
 listen: 127.0.0.1:{own}
 jetstream {{ store_dir: "{folder}/jetstream" }}
-mqtt {{ listen: 127.0.0.1:{port} }}
+mqtt {{ listen: 127.0.0.1:{port}, ack_wait: "2s" }}
 """
+# What it gave to a connection just when that ended it gives again after this; 30 s where nobody says.
 
 
 @contextlib.contextmanager
