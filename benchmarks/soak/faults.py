@@ -230,8 +230,12 @@ class Faults:
         connection = self._open("?mode=ro")
         if connection is None:
             return -1.0
-        connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM scans").fetchone()
+        try:
+            connection.execute("BEGIN")
+            connection.execute("SELECT count(*) FROM scans").fetchone()
+        except sqlite3.Error:  # a full disk has no room for what readers share
+            connection.close()
+            return -1.0
         seconds = self._span(2.0, 15.0)
         self._later("reader", seconds, connection.close)
         return seconds

@@ -151,7 +151,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work there and leave logs and ledger there")
     arguments = parser.parse_args()
     plan = Plan(arguments.minutes * 60.0, arguments.seed, arguments.capture_every, arguments.fault_every)
-    with tempfile.TemporaryDirectory(prefix="dermascan-soak-") as name:
+    with tempfile.TemporaryDirectory(prefix="dermascan-soak-", ignore_cleanup_errors=True) as name:
         folder = arguments.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         soaked = soak(plan, folder)

@@ -36,7 +36,7 @@ def test_a_confirmation_shows_at_once_and_is_kept(agent: StandIn, sign_in: Calla
     assert took is not None, "the verdict is shown before the agent has said a word"
     assert took < 100
     assert "Confirmed: melanocytic naevus" in page.inner_text(".standing")
-    assert "Confirmed" in page.inner_text(".row")
+    until(page, "document.querySelector('.row').textContent.includes('Confirmed')")  # drawn with the next frame
     assert agent.given == []
     agent.taking.set()
     page.wait_for_selector("text=Saved: Confirmed: melanocytic naevus.")
@@ -146,7 +146,7 @@ def test_a_verdict_is_withdrawn(agent: StandIn, sign_in: Callable[..., Page]) ->
     page.wait_for_selector("text=No verdict yet.")
     page.wait_for_selector("text=The verdict was withdrawn.")
     assert scan["verdicts"][-1]["diagnosis"] is None
-    assert "Confirmed" not in page.inner_text(".row")
+    until(page, "!document.querySelector('.row').textContent.includes('Confirmed')")
 
 
 def test_another_clinician_was_faster(agent: StandIn, sign_in: Callable[..., Page]) -> None:
@@ -158,7 +158,7 @@ def test_another_clinician_was_faster(agent: StandIn, sign_in: Callable[..., Pag
     assert "Dr Berg was faster" in said
     assert "Judged: melanoma" in said
     assert "Judged: melanoma" in page.inner_text(".standing")
-    assert "Judged: melanoma" in page.inner_text(".row")
+    until(page, "document.querySelector('.row').textContent.includes('Judged: melanoma')")
     assert page.evaluate("document.activeElement.dataset.focus") == "again"
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector("text=Saved: Confirmed")
@@ -180,7 +180,7 @@ def test_a_refusal_takes_the_verdict_back_with_a_clear_word(agent: StandIn, sign
     page.locator("[data-focus=confirm]").click()
     page.wait_for_selector("text=Your verdict was not saved: the device's storage is full.")
     assert "No verdict yet." in page.inner_text(".scan-verdict")
-    assert "Confirmed" not in page.inner_text(".row")
+    until(page, "!document.querySelector('.row').textContent.includes('Confirmed')")
     agent.refuse_verdict = lambda _: None
     page.get_by_role("button", name="Try again").click()
     page.wait_for_selector("text=Saved: Confirmed")
