@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -233,7 +234,8 @@ class Faults:
         try:
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM scans").fetchone()
-        except sqlite3.Error:  # a full disk has no room for what readers share
+        except sqlite3.OperationalError as error:  # damage is another error, and ends the soak
+            print(f"soak: the reader from outside could not begin: {error}", file=sys.stderr)
             connection.close()
             return -1.0
         seconds = self._span(2.0, 15.0)
