@@ -125,6 +125,7 @@ def _measure_kind(
     bare_ms: list[float] = []
     analyse_ms: list[float] = []
     daemon_ms: list[float] = []
+    beside_ms: list[float] = []
 
     def analyse_once() -> None:
         data = next(files)
@@ -144,11 +145,13 @@ def _measure_kind(
             closed = write(folder, name, data)
             (finished,) = commits.wait([name])
             daemon_ms.append((finished.committed - closed) * 1e3)
+            beside_ms.append(daemon_ms[-1] - _engine_ms(finished))
             time.sleep(0.1)  # the files of this answer are still being written
     base = float(np.median(bare_ms))
     a50, a95, a99 = _percentiles(analyse_ms)
     d50, d95, d99 = _percentiles(daemon_ms)
     b50, b95, b99 = _percentiles(bare_ms)
+    e50, e95, e99 = _percentiles(beside_ms)
 
     def both(*values: float) -> tuple[str, str]:
         return " / ".join(f"{v:.1f} ms" for v in values), " / ".join(f"{v / base:.2f}" for v in values)
@@ -157,7 +160,15 @@ def _measure_kind(
         Row(f"bare forward pass, beside {kind.name} (p50 / p95 / p99)", *both(b50, b95, b99)),
         Row(f"`analyse`, {kind.name} (p50 / p95 / p99)", *both(a50, a95, a99)),
         Row(f"file closed → answer committed, {kind.name} (p50 / p95 / p99)", *both(d50, d95, d99)),
+        Row(f"of it beside the engine's own pass, {kind.name} (p50 / p95 / p99)", *both(e50, e95, e99)),
     ]
+
+
+def _engine_ms(finished: Finished) -> float:
+    """How long the engine took for it, with the way to it and its turn: what a slow moment of the machine changes."""
+    if finished.answer is None:
+        raise RuntimeError(f"{finished.path.name}: refused ({finished.sentence})")
+    return finished.answer.timings_ms["inference"]
 
 
 def _measure_colours(daemon: Daemon, commits: Commits, *, rounds: int) -> Row:

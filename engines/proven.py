@@ -21,8 +21,11 @@ class WorkerSettings:
     """For the golden image later on; at least ten usual runs are always granted."""
     recheck_every: int = 100
     """Pictures after which the golden image must pass before the last of them is answered."""
-    quiet_s: float = 1.0
-    """After half as many, the first pause of this length is used instead, so that nobody waits for the check."""
+    quiet_s: float = 0.25
+    """After half as many, the first pause of this length is used instead, so that nobody waits for the check.
+
+    Longer than the gaps within a burst, and over, with the check itself, before a person has taken the next picture: at
+    1 s the check met the next picture of whoever takes one about every second."""
     idle_recheck_s: float = 60.0
     """Pause after which the golden image is run whatever the count; without any work, every tenth such pause."""
     max_batch: int = 4

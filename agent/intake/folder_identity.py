@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MARKER = ".dermascan-folder"
@@ -38,7 +41,7 @@ class FolderIdentity:
             status = self._folder.stat()
         except OSError:
             return None
-        return (status.st_dev, status.st_ino) if self._folder.is_dir() else None
+        return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
     def adopt(self) -> None:
         """Remember the folder that is there, if it is the first one."""
@@ -48,27 +51,27 @@ class FolderIdentity:
 
     def captured(self) -> None:
         """A capture was taken: the first folder has shown that it is a dermoscope's and gets its marker."""
-        marker = self._folder / MARKER
-        if self._first is None or self.current() != self._first or marker.exists():
-            return
-        try:
-            descriptor = os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        except OSError:
-            return  # read-only: device and inode must do
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
-            file.write(f"{self._dermoscope_id}\n")
+        with self._opened() as (folder, now):
+            if folder is None or now is None or now != self._first:
+                return
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(MARKER, flags, 0o644, dir_fd=folder)
+            except OSError:
+                return  # it has one, or is read-only: then device and inode must do
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - it is open already
+                file.write(f"{self._dermoscope_id}\n")
 
     def same(self) -> bool:
         """Whether a folder is there and, as far as can be seen, the one that it was; no marker speaks for none."""
-        now, marked = self.current(), self._marked()
+        now, marked = self._look()
         return now is not None and (marked if marked is not None else self._first in {None, now})
 
     def believed(self) -> bool:
         """Whether a file that is not in the folder may be taken for removed."""
-        now = self.current()
+        now, marked = self._look()
         if now is None:
             return False
-        marked = self._marked()
         if marked is not None:
             if marked:
                 self._first = now
@@ -88,14 +91,40 @@ class FolderIdentity:
             )
         return False
 
-    def _marked(self) -> bool | None:
-        """Whether the marker names this dermoscope; ``None`` where there is no marker."""
-        marker = self._folder / MARKER
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int | None, tuple[int, int] | None]]:
+        """The folder that is there now, held open, with its device and inode; both ``None`` where there is none.
+
+        What is asked and done by the descriptor concerns this one folder, also where another takes its place meanwhile:
+        a share that drops between two steps must not leave its marker in the empty mount point.
+        """
         try:
-            with marker.open("rb") as file:
-                text = file.read(_MARKER_BYTES).decode("utf-8", "replace").strip()
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            yield None, None
+            return
+        try:
+            status = os.fstat(folder)
+            yield folder, (status.st_dev, status.st_ino)
+        finally:
+            os.close(folder)
+
+    def _look(self) -> tuple[tuple[int, int] | None, bool | None]:
+        """Which folder is there, and whether its marker names this dermoscope (``None``: it has none)."""
+        with self._opened() as (folder, now):
+            return now, None if folder is None else self._marked(folder)
+
+    def _marked(self, folder: int) -> bool | None:
+        try:
+            descriptor = os.open(MARKER, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         except OSError:
             return None
+        try:
+            text = os.read(descriptor, _MARKER_BYTES).decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
         return text in {"", self._dermoscope_id}
 
 

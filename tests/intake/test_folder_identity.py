@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,27 @@ def test_an_empty_mount_point_never_gets_a_marker_by_itself(folder: Path) -> Non
     identity.adopt()
     assert not identity.believed()
     assert not (folder / MARKER).exists()
+
+
+@pytest.mark.fault("F03")
+def test_a_share_that_drops_while_it_is_being_marked_leaves_no_marker_in_the_mount_point(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = FolderIdentity(folder, "scope-1")
+    identity.adopt()
+    real, away = os.open, []
+
+    def drop_first(path: object, *arguments: Any, **named: Any) -> int:
+        if str(path).endswith(MARKER) and not away:
+            away.append(swap(folder))
+        return real(path, *arguments, **named)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "open", drop_first)
+    identity.captured()
+    assert away
+    assert not (folder / MARKER).exists()
+    assert (away[0] / MARKER).read_text() == "scope-1\n"
+    assert not identity.believed()
 
 
 @pytest.mark.fault("F03")
