@@ -24,6 +24,7 @@ import numpy as np
 from agent.answer.heatmap import heatmap_png
 from agent.config import MqttSection
 from agent.intake.capture import FileStamp
+from agent.memory import Tidying, give_memory_back
 from agent.messages.catalogue import RESULT
 from agent.messages.envelope import Sender
 from agent.messages.examples import EXAMPLES
@@ -177,9 +178,10 @@ class Device:
         ]
         for thread in adding:
             thread.start()
-        words = 0
+        words, tidying = 0, Tidying(lambda: True)
         while not self._over.wait(self.plan.say_every_s):
             words += 1
+            tidying.look()  # as the daemon does
             self._say(anew=words % self.plan.count_every == 0)
         until = time.monotonic() + 5.0
         for thread in adding:
@@ -235,6 +237,7 @@ class Device:
 
 def main(arguments: list[str]) -> int:
     """The process."""
+    give_memory_back()  # as `dermascan run` does
     plan = Plan(**json.loads(arguments[0]))
     arm(plan.kill, plan.nth)
     Device(plan).run()

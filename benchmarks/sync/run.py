@@ -94,7 +94,7 @@ def agent_kills(folder: Path, *, short: bool) -> Table:
 
 def network(folder: Path, *, short: bool) -> Table:
     """Black hole, delay and loss, in network namespaces."""
-    from benchmarks import sync_network as net
+    from benchmarks.sync import network as net
 
     table = Table(
         "A bad network: nothing lost",
@@ -113,7 +113,7 @@ def network(folder: Path, *, short: bool) -> Table:
 
 def answers(folder: Path, *, short: bool) -> Table:
     """How long answers take under each weather, beside an agent without any sync."""
-    from benchmarks import sync_network as net
+    from benchmarks.sync import network as net
 
     count = 10 if short else 100
     phases = [(weather, count) for weather in (net.FINE, net.BLACK_HOLE, net.BAD, net.FINE)]
@@ -186,6 +186,30 @@ def acknowledgement(folder: Path, *, short: bool) -> Table:
     return table
 
 
+def steady(folder: Path, *, short: bool) -> Table:
+    """Memory over minutes in which everything fails in turn."""
+    from benchmarks.sync.steady import measure
+
+    done = measure(folder, turns=2 if short else 16)
+    table = Table(
+        "Memory of the device, while everything fails in turn",
+        ("minutes", *_BOOKS, "connections", "settled after", "mean of each half", "peak", "second half"),
+    )
+    first, second = done.halves
+    table.rows.append(
+        (
+            f"{done.minutes:.0f}",
+            *_books(done.books),
+            str(done.connections),
+            f"{done.settled_s:.1f} s",
+            f"{first:.1f}, {second:.1f} MB",
+            f"{done.peak:.1f} MB",
+            f"{done.per_hour:+.1f} ± {done.half:.1f} MB an hour",
+        )
+    )
+    return table
+
+
 def thousand(folder: Path, *, short: bool) -> Table:
     """A thousand devices come back."""
     from benchmarks.sync.thousand import measure
@@ -222,7 +246,7 @@ def thousand(folder: Path, *, short: bool) -> Table:
 
 def fallback(folder: Path, *, short: bool) -> Table:
     """The GPU fails; the cloud answers, or fails in its turn."""
-    from benchmarks import sync_fallback as falls
+    from benchmarks.sync import fallback as falls
 
     table = Table("The GPU fails", ("what happens", "answers", "by", "p50", "longest", "within 3 s"))
     found = falls.reference(folder / "reference", 5 if short else 100)
@@ -244,7 +268,7 @@ def fallback(folder: Path, *, short: bool) -> Table:
 
 def pictures(_folder: Path, *, short: bool) -> Table:  # noqa: ARG001 - as the others
     """How far the probabilities move by what is sent."""
-    from benchmarks import sync_fallback as falls
+    from benchmarks.sync import fallback as falls
 
     table = Table(
         "What is sent to the cloud, and how far the probabilities move by it",
@@ -266,6 +290,7 @@ PARTS: Final[dict[str, Sequence[Callable[..., Table]]]] = {
     "network": (network,),
     "answers": (answers,),
     "drain": (drain, acknowledgement),
+    "steady": (steady,),
     "thousand": (thousand,),
     "fallback": (fallback, pictures),
 }
